@@ -1,0 +1,1 @@
+"""Arrays and HDF5 in, arrays and frozen results out: no bluesky, no ophyd."""

@@ -1,0 +1,1 @@
+"""The operator's side: configuration, journal, live dispatch, screen, report."""

@@ -1,0 +1,1 @@
+"""Bluesky plans: darks, flats, tomogram, half-cycle and the whole experiment."""

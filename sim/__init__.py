@@ -1,0 +1,1 @@
+"""The virtual beamline: a cell that cracks, seen over real Channel Access."""
