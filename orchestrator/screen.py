@@ -1,0 +1,421 @@
+"""The operator's live screen: a rich panel on a terminal, log lines elsewhere."""
+
+import math
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.panel import Panel
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from .state import Entry, ExperimentState, Snapshot, describe_step
+
+_SPARKS = "▁▂▃▄▅▆▇█"
+_LEVEL_STYLE = {
+    "info": "",
+    "good": "green",
+    "warning": "yellow",
+    "alarm": "bold white on red",
+}
+_OUTCOME_STYLE = {"done": "green", "short_circuit": "green", "stopped": "yellow"}
+PLAIN_PROGRESS_PERIOD_S = 60.0
+
+
+class Screen:
+    """Show an `ExperimentState` while a ``with`` block runs.
+
+    Parameters
+    ----------
+    state : ExperimentState
+        Fed by other threads.
+    console : rich.console.Console, optional
+        Where to draw; the terminal by default. Where it is not a terminal, one plain
+        line is written for each event and one for progress every minute.
+    """
+
+    def __init__(self, state: ExperimentState, console: Console | None = None) -> None:
+        self._state = state
+        self._console = console or Console(file=sys.stderr, highlight=False)
+        self._live: Live | None = None
+        self._thread: threading.Thread | None = None
+        self._closing = threading.Event()
+        self._shown = 0
+
+    def __enter__(self) -> Self:
+        """Begin to draw."""
+        if self._console.is_terminal:
+            self._start_live()
+        else:
+            self._thread = threading.Thread(
+                target=self._write_lines, name="screen", daemon=True
+            )
+            self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Draw the last state once more where it stays, and end."""
+        if self._live is not None:
+            self._stop_live()
+            self._console.print(draw(self._state.snapshot(), self._console.width, 0))
+        if self._thread is not None:
+            self._closing.set()
+            with self._state.changed:
+                self._state.changed.notify_all()
+            self._thread.join(timeout=5.0)
+            self._thread = None
+
+    @contextmanager
+    def paused(self) -> Iterator[Console]:
+        """Give the terminal back for a question, then go on drawing."""
+        drawing = self._live is not None
+        if drawing:
+            self._stop_live()
+        try:
+            yield self._console
+        finally:
+            if drawing:
+                self._start_live()
+
+    def _start_live(self) -> None:
+        self._live = Live(
+            console=self._console,
+            screen=True,
+            refresh_per_second=4,
+            get_renderable=self._draw,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        self._live.start(refresh=True)
+
+    def _stop_live(self) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def _draw(self) -> RenderableType:
+        width, height = self._console.size
+        return draw(self._state.snapshot(), width, height)
+
+    def _write_lines(self) -> None:
+        next_progress_s = time.monotonic() + PLAIN_PROGRESS_PERIOD_S
+        snapshot = self._state.snapshot()
+        if snapshot.simulated:
+            self._write("*** SIMULATED BEAMLINE: no real cell, no real beam ***")
+        while True:
+            closing = self._closing.is_set()
+            entries = self._state.entries_since(self._shown)
+            for entry in entries:
+                self._write(plain_line(entry))
+                self._shown = entry.number
+            if closing:
+                return
+            if time.monotonic() >= next_progress_s:
+                next_progress_s += PLAIN_PROGRESS_PERIOD_S
+                self._write(progress_line(self._state.snapshot()))
+            with self._state.changed:
+                self._state.changed.wait(timeout=1.0)
+
+    def _write(self, line: str) -> None:
+        self._console.print(line, markup=False, soft_wrap=True)
+
+
+def draw(snapshot: Snapshot, width: int, height: int) -> RenderableType:
+    """Return the whole screen for a terminal of `width` × `height` characters.
+
+    A height of 0 draws all of it, for a screen that scrolls.
+    """
+    rows: list[RenderableType] = []
+    if snapshot.simulated:
+        rows.append(
+            Text(
+                "SIMULATED BEAMLINE · no real cell, no real beam",
+                style="bold black on yellow",
+                justify="center",
+            )
+        )
+    rows.append(_headline(snapshot))
+    rows.extend(
+        Text(f" {_clock(alarm.time_s)}  {alarm.text}", style=_LEVEL_STYLE["alarm"])
+        for alarm in snapshot.alarms
+    )
+    rows.append(_panel(_steps(snapshot, width), _step_title(snapshot), width))
+    cell = _panel(_cell(snapshot, width), "Cell and beam", width)
+    measured = _panel(_measured(snapshot), _measured_title(snapshot), width)
+    if width >= 100:
+        side_by_side = Table.grid(expand=True, padding=0)
+        side_by_side.add_column(ratio=1)
+        side_by_side.add_column(ratio=1)
+        side_by_side.add_row(cell, measured)
+        rows.append(side_by_side)
+    else:
+        rows.extend([cell, measured])
+    rows.append(_panel(_analysis(snapshot), "Analysis", width))
+    used = len(snapshot.alarms) + 23 + (0 if width >= 100 else 7)
+    room = max(min(height - used, 20), 3) if height else 8
+    rows.append(_panel(_log(snapshot.entries[-room:]), "Log", width))
+    return Group(*rows)
+
+
+def plain_line(entry: Entry) -> str:
+    """Return a log line for a screen that is not a terminal."""
+    level = "" if entry.level in ("info", "good") else f"{entry.level.upper()}: "
+    return f"{_clock(entry.time_s)}  {level}{entry.text}"
+
+
+def progress_line(snapshot: Snapshot) -> str:
+    """Return the state of the experiment in one line."""
+    parts = [_clock(snapshot.now_s), " "]
+    if snapshot.planned:
+        parts.append(f"step {snapshot.position or snapshot.completed}")
+        parts.append(f"of {snapshot.planned},")
+    parts.append(snapshot.phase)
+    if snapshot.progress is not None and snapshot.progress.fraction > 0:
+        parts.append(f"{100 * snapshot.progress.fraction:.0f} %")
+    if snapshot.experiment_remaining_s is not None:
+        parts.append(f"· at most {_duration(snapshot.experiment_remaining_s)} left")
+    return " ".join(parts)
+
+
+# --- parts --------------------------------------------------------------------------
+
+
+def _headline(snapshot: Snapshot) -> RenderableType:
+    end_s = snapshot.ended_s if snapshot.ended_s is not None else snapshot.now_s
+    grid = Table.grid(expand=True)
+    grid.add_column(ratio=1)
+    grid.add_column(justify="right")
+    name = Text(f" {snapshot.experiment_id}", style="bold")
+    elapsed = Text(
+        f"began {_clock(snapshot.started_s)} · {_duration(end_s - snapshot.started_s)} "
+    )
+    grid.add_row(name, elapsed)
+    return grid
+
+
+def _step_title(snapshot: Snapshot) -> str:
+    if snapshot.outcome is not None:
+        return "Ended"
+    of = f" of {snapshot.planned}" if snapshot.planned else ""
+    if snapshot.step is None:
+        return f"{snapshot.completed}{of} steps done"
+    number = snapshot.position or snapshot.step.index + 1
+    attempt = f" · attempt {snapshot.attempt + 1}" if snapshot.attempt else ""
+    return f"Step {number}{of} · {describe_step(snapshot.step)}{attempt}"
+
+
+def _steps(snapshot: Snapshot, width: int) -> RenderableType:
+    if snapshot.outcome is not None:
+        style = _OUTCOME_STYLE.get(snapshot.outcome, "bold red")
+        text = Text(snapshot.outcome.replace("_", " "), style=style)
+        if snapshot.reason:
+            text.append(f" · {snapshot.reason}", style="default")
+        return text
+    grid = Table.grid(expand=True, padding=(0, 1))
+    grid.add_column(width=18, no_wrap=True)
+    grid.add_column(ratio=1)
+    grid.add_column(width=6, justify="right", no_wrap=True)
+    grid.add_column(width=30 if width >= 100 else 22, justify="right", no_wrap=True)
+    progress = snapshot.progress
+    fraction = progress.fraction if progress is not None else 0.0
+    grid.add_row(
+        Text(snapshot.phase, style="bold"),
+        ProgressBar(total=1.0, completed=fraction),
+        f"{100 * fraction:.0f} %",
+        _progress_text(snapshot),
+    )
+    if snapshot.planned:
+        whole = snapshot.completed / snapshot.planned
+        remaining_s = snapshot.experiment_remaining_s
+        left = "" if remaining_s is None else f"≤ {_duration(remaining_s)} left"
+        if remaining_s is not None and width >= 100:
+            left += f" · {_clock(snapshot.now_s + remaining_s, seconds=False)}"
+        grid.add_row(
+            "experiment",
+            ProgressBar(total=1.0, completed=whole),
+            f"{100 * whole:.0f} %",
+            left,
+        )
+    return grid
+
+
+def _progress_text(snapshot: Snapshot) -> str:
+    progress = snapshot.progress
+    parts = []
+    if progress is not None:
+        total = f" / {progress.total:.0f}" if math.isfinite(progress.total) else ""
+        parts.append(f"{progress.done:.0f}{total} {progress.unit}")
+    if snapshot.step_remaining_s is not None:
+        parts.append(f"{_duration(snapshot.step_remaining_s)} left")
+    return " · ".join(parts)
+
+
+def _cell(snapshot: Snapshot, width: int) -> RenderableType:
+    readings = snapshot.readings
+    grid = Table.grid(expand=True, padding=(0, 1))
+    grid.add_column(width=9, no_wrap=True)
+    grid.add_column(ratio=1, no_wrap=True)
+    spark_width = max((width // 2 if width >= 100 else width) - 32, 8)
+    voltage = Text(_value(readings, "voltage_v", "+.4f", "V").ljust(12))
+    voltage.append(sparkline(snapshot.voltages_v, spark_width), style="cyan")
+    grid.add_row("voltage", voltage)
+    current_ma = readings.get("current_ma")
+    current_text = "-"
+    if isinstance(current_ma, int | float):
+        current_text = f"{1000 * current_ma:+.3f} µA"
+    grid.add_row("current", current_text)
+    relay = readings.get("relay")
+    grid.add_row(
+        "relay", _switch(relay, driven="Closed", driven_note="cell driven", idle="Open")
+    )
+    charge = _value(readings, "gross_charge_c", ".4g", "C", scale=1000, prefix="m")
+    grid.add_row("charge", f"{charge} gross when this step began")
+    shutter = readings.get("shutter")
+    beam = _switch(shutter, driven="Open", driven_note="beam on", idle="Closed")
+    grid.add_row("shutter", beam)
+    ring = _value(readings, "ring_current_ma", ".1f", "mA")
+    rotation = _value(readings, "rotation_deg", ".2f", "°")
+    grid.add_row("ring", f"{ring}    rotation {rotation}")
+    return grid
+
+
+def _switch(
+    value: object, *, driven: str, driven_note: str, idle: str
+) -> RenderableType:
+    """Draw a relay or shutter: filled where something flows, hollow where not."""
+    if value == driven:
+        return Text(f"● {driven} ({driven_note})", style="bold yellow")
+    if value == idle:
+        return Text(f"○ {idle}", style="green")
+    return Text("-" if value is None else str(value), style="yellow")
+
+
+def _measured_title(snapshot: Snapshot) -> str:
+    label = snapshot.row.get("label")
+    return "Last measured" if label is None else f"Last measured · label {label}"
+
+
+def _measured(snapshot: Snapshot) -> RenderableType:
+    row = snapshot.row
+    if not row:
+        return Text("no tomogram measured yet", style="dim")
+    grid = Table.grid(expand=True, padding=(0, 1))
+    grid.add_column(width=15, no_wrap=True)
+    grid.add_column(ratio=1)
+    volume = _value(row, "crack_volume_um3", ".3e", "µm³")
+    sd = _value(row, "crack_volume_sd_um3", ".1e", "")
+    grid.add_row("crack volume", volume if sd == "-" else f"{volume} ± {sd}")
+    grid.add_row("crack fraction", _value(row, "crack_fraction", ".2f", "%", scale=100))
+    grid.add_row("crack width", _value(row, "crack_width_peak_um", ".2f", "µm (peak)"))
+    grid.add_row("Li volume", _value(row, "lithium_volume_um3", ".3e", "µm³"))
+    filling = _value(row, "filling_fraction", ".2f", "%", scale=100)
+    grid.add_row("filling", filling)
+    reason = row.get("reason")
+    penetrates = row.get("penetrates")
+    if reason:
+        grid.add_row(Text("not measured", style="yellow"), Text(str(reason)))
+    else:
+        crossing = "-" if penetrates is None else ("yes" if penetrates else "no")
+        grid.add_row("crosses pellet", crossing)
+    return grid
+
+
+def _analysis(snapshot: Snapshot) -> RenderableType:
+    status = snapshot.analysis
+    text = Text()
+    if not status.ready:
+        text.append("worker warming up · ", style="yellow")
+    if status.scan_id:
+        text.append(f"{status.scan_id} {status.stage} {100 * status.fraction:.0f} % · ")
+    waiting_style = "yellow" if status.waiting > 1 else ""
+    text.append(f"{status.waiting} waiting", style=waiting_style)
+    if status.waiting:
+        text.append(f", oldest {_duration(status.lag_s)}", style=waiting_style)
+    text.append(f" · {status.measured} measured · ")
+    text.append(f"{status.failed} failed", style="yellow" if status.failed else "")
+    if status.restarts:
+        text.append(f" · worker restarted {status.restarts}×", style="yellow")
+    return text
+
+
+def _log(entries: Sequence[Entry]) -> RenderableType:
+    grid = Table.grid(padding=(0, 1))
+    grid.add_column(no_wrap=True, style="dim")
+    grid.add_column(no_wrap=True, overflow="ellipsis")
+    for entry in entries:
+        grid.add_row(
+            _clock(entry.time_s), Text(entry.text, style=_LEVEL_STYLE[entry.level])
+        )
+    return grid
+
+
+def _panel(content: RenderableType, title: str, width: int) -> Panel:
+    return Panel(
+        content,
+        title=title,
+        title_align="left",
+        border_style="dim",
+        padding=(0, 1),
+        width=None if width >= 20 else 20,
+    )
+
+
+# --- words and numbers ----------------------------------------------------------------
+
+
+def sparkline(values: Sequence[float], width: int) -> str:
+    """Return the last `width` values as one line of bars, scaled to their range."""
+    shown = values[-width:]
+    if not shown:
+        return ""
+    low, high = min(shown), max(shown)
+    if high - low < 1e-12:
+        return _SPARKS[3] * len(shown)
+    top = len(_SPARKS) - 1
+    return "".join(
+        _SPARKS[round((value - low) / (high - low) * top)] for value in shown
+    )
+
+
+def _value(
+    values: Mapping[str, object],
+    name: str,
+    fmt: str,
+    unit: str,
+    *,
+    scale: float = 1.0,
+    prefix: str = "",
+) -> str:
+    value = values.get(name)
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        return "-"
+    return f"{value * scale:{fmt}} {prefix}{unit}".rstrip()
+
+
+def _clock(time_s: float, *, seconds: bool = True) -> str:
+    return time.strftime("%H:%M:%S" if seconds else "%H:%M", time.localtime(time_s))
+
+
+def _duration(seconds: float) -> str:
+    whole = max(round(seconds), 0)
+    hours, rest = divmod(whole, 3600)
+    minutes, left = divmod(rest, 60)
+    if hours >= 48:
+        return f"{hours // 24} d {hours % 24} h"
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    if minutes:
+        return f"{minutes} min {left:02d} s"
+    return f"{left} s"

@@ -1,0 +1,616 @@
+"""What an experiment is doing now, gathered from its documents and messages.
+
+`ExperimentState` is fed from several threads (RunEngine, Channel Access, analysis
+supervisor) and read by the screen. It keeps what an operator needs and nothing that
+grows with the experiment.
+"""
+
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from analysis.messages import (
+    AnalysisFailed,
+    FromWorker,
+    PreviewReady,
+    StageProgress,
+    TomogramMeasured,
+    WorkerReady,
+)
+from plans.steps import HalfCycleStep, Step, TomogramStep
+
+Level = Literal["info", "good", "warning", "alarm"]
+
+VOLTAGE_SAMPLES = 240
+ENTRIES = 200
+
+_ELECTROCHEMISTRY_READINGS = {
+    "potentiostat_voltage_v": "voltage_v",
+    "potentiostat_current_ma": "current_ma",
+    "potentiostat_charge_c": "charge_c",
+}
+_FRAME_STREAMS = ("darks", "flats", "projections")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of the running log; ``number`` counts from 1 and never repeats."""
+
+    number: int
+    time_s: float
+    level: Level
+    text: str
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far the running scan or half-cycle has come, in its own unit."""
+
+    what: str
+    done: float
+    total: float
+    unit: str
+
+    @property
+    def fraction(self) -> float:
+        """Share done, 0 to 1; 0 where the total is unknown."""
+        if not self.total > 0:
+            return 0.0
+        return min(max(self.done / self.total, 0.0), 1.0)
+
+
+@dataclass(frozen=True)
+class AnalysisStatus:
+    """What the analysis worker has done and still has to do."""
+
+    ready: bool = False
+    waiting: int = 0
+    lag_s: float = 0.0
+    restarts: int = 0
+    measured: int = 0
+    failed: int = 0
+    scan_id: str = ""
+    stage: str = ""
+    fraction: float = 0.0
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """All that the screen draws, taken at one moment."""
+
+    experiment_id: str
+    simulated: bool
+    now_s: float
+    started_s: float
+    ended_s: float | None
+    step: Step | None
+    attempt: int
+    step_begun_s: float | None
+    position: int
+    planned: int
+    completed: int
+    failures: int
+    phase: str
+    progress: Progress | None
+    step_remaining_s: float | None
+    experiment_remaining_s: float | None
+    readings: Mapping[str, float | str]
+    voltages_v: tuple[float, ...]
+    row: Mapping[str, float | int | str | None]
+    analysis: AnalysisStatus
+    entries: tuple[Entry, ...]
+    alarms: tuple[Entry, ...]
+    outcome: str | None
+    reason: str
+
+
+@dataclass
+class _Run:
+    """What the documents of the open run have said so far."""
+
+    start: Mapping[str, Any]
+    streams: dict[str, str] = field(default_factory=dict)
+    frames: dict[str, int] = field(default_factory=dict)
+    first_time_s: float | None = None
+
+
+def describe_step(step: Step) -> str:
+    """Return the operator's name of a step: kind and label."""
+    if isinstance(step, HalfCycleStep):
+        return f"half-cycle {step.half_cycle} ({step_direction(step)} {step.label})"
+    if step.label == "0":
+        return "tomogram of the pristine cell"
+    return f"tomogram after {step.label}"
+
+
+def step_direction(step: HalfCycleStep) -> str:
+    """Return "charge" or "discharge": positive current charges the cell."""
+    return "charge" if step.current_ma > 0 else "discharge"
+
+
+class ExperimentState:
+    """Thread-safe state of one running experiment.
+
+    It has the four methods of a `plans.journal.StepJournal`, so the journal forwards
+    each call as it is. No method raises for a document or value it does not know:
+    a display never stops an experiment.
+
+    Parameters
+    ----------
+    experiment_id : str
+        Shown at the top of the screen.
+    simulated : bool
+        Whether the beamline is simulated; the screen says so in large.
+    clock : callable
+        Wall clock in seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        experiment_id: str,
+        *,
+        simulated: bool,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._lock = threading.Lock()
+        self.changed = threading.Condition(self._lock)
+        self._clock = clock
+        self._experiment_id = experiment_id
+        self._simulated = simulated
+        self._started_s = clock()
+        self._ended_s: float | None = None
+        self._outcome: str | None = None
+        self._reason = ""
+        self._steps: tuple[Step, ...] = ()
+        self._expected_s: dict[int, float] = {}
+        self._step: Step | None = None
+        self._attempt = 0
+        self._step_begun_s: float | None = None
+        self._completed: set[int] = set()
+        self._failures = 0
+        self._elapsed_s: dict[type, list[float]] = {TomogramStep: [], HalfCycleStep: []}
+        self._planned_s: dict[type, list[float]] = {TomogramStep: [], HalfCycleStep: []}
+        self._run: _Run | None = None
+        self._phase = "connecting"
+        self._progress: Progress | None = None
+        self._readings: dict[str, float | str] = {}
+        self._voltages_v: deque[float] = deque(maxlen=VOLTAGE_SAMPLES)
+        self._row: Mapping[str, float | int | str | None] = {}
+        self._analysis = AnalysisStatus()
+        self._entries: deque[Entry] = deque(maxlen=ENTRIES)
+        self._alarms: deque[Entry] = deque(maxlen=5)
+        self._number = 0
+
+    # --- the plan of the experiment -------------------------------------------
+
+    def planned(self, steps: Sequence[Step], expected_s: Sequence[float]) -> None:
+        """Set the steps to come and how long each should take.
+
+        Parameters
+        ----------
+        steps : sequence of Step
+            All steps of the experiment in order, done ones included.
+        expected_s : sequence of float
+            Experiment time of each step. The wall time of the steps already done
+            scales it, so a sped-up simulation shows a true remaining time.
+        """
+        with self.changed:
+            self._steps = tuple(steps)
+            self._expected_s = {
+                step.index: expected
+                for step, expected in zip(steps, expected_s, strict=True)
+            }
+            self.changed.notify_all()
+
+    def begin(self, step: Step, attempt: int, *, at_s: float | None = None) -> None:
+        """Note that a step begins."""
+        with self.changed:
+            now_s = self._clock() if at_s is None else at_s
+            self._step, self._attempt, self._step_begun_s = step, attempt, now_s
+            half_cycle = isinstance(step, HalfCycleStep)
+            self._phase = "half-cycle" if half_cycle else "preparing the scan"
+            self._progress = None
+            again = f", attempt {attempt + 1}" if attempt else ""
+            self._add("info", f"{describe_step(step)} begins{again}", now_s)
+
+    def done(
+        self,
+        step: Step,
+        attempt: int,
+        outcome: Mapping[str, object],
+        *,
+        at_s: float | None = None,
+    ) -> None:
+        """Note that a step ended as it should, with what it gave."""
+        with self.changed:
+            now_s = self._clock() if at_s is None else at_s
+            if (
+                self._step_begun_s is not None
+                and step.index in self._expected_s
+                and step.index not in self._completed
+            ):
+                self._elapsed_s[type(step)].append(now_s - self._step_begun_s)
+                self._planned_s[type(step)].append(self._expected_s[step.index])
+            self._completed.add(step.index)
+            self._end_step()
+            reason = outcome.get("end_reason")
+            suffix = f": {reason}" if reason else ""
+            self._add("good", f"{describe_step(step)} done{suffix}", now_s)
+
+    def failed(
+        self, step: Step, attempt: int, reason: str, *, at_s: float | None = None
+    ) -> None:
+        """Note that an attempt at a step failed, and why."""
+        with self.changed:
+            self._failures += 1
+            self._end_step()
+            now_s = self._clock() if at_s is None else at_s
+            text = f"{describe_step(step)} attempt {attempt + 1} failed: {reason}"
+            self._add("warning", text, now_s)
+
+    def decide(self, text: str, *, at_s: float | None = None) -> None:
+        """Note a decision of the program."""
+        with self.changed:
+            self._add("warning", text, self._clock() if at_s is None else at_s)
+
+    def notice(self, text: str, *, at_s: float | None = None) -> None:
+        """Note something the operator may want to know."""
+        with self.changed:
+            self._add("info", text, self._clock() if at_s is None else at_s)
+
+    def alarm(self, text: str, *, at_s: float | None = None) -> None:
+        """Note something the operator must know; it stays on the screen."""
+        with self.changed:
+            now_s = self._clock() if at_s is None else at_s
+            self._add("alarm", text, now_s)
+            self._alarms.append(self._entries[-1])
+
+    def finished(self, outcome: str, reason: str, *, at_s: float | None = None) -> None:
+        """Note the end of the experiment.
+
+        Parameters
+        ----------
+        outcome : str
+            "done", "short_circuit", "stopped" or "failed".
+        reason : str
+            Why it ended, in one line.
+        """
+        with self.changed:
+            now_s = self._clock() if at_s is None else at_s
+            self._outcome, self._reason, self._ended_s = outcome, reason, now_s
+            self._phase = "ended"
+            self._end_step(phase="ended")
+            level: Level = "alarm" if outcome == "failed" else "good"
+            words = outcome.replace("_", " ")
+            suffix = f": {reason}" if reason and reason != words else ""
+            self._add(level, f"experiment ended, {words}{suffix}", now_s)
+
+    def restart_clock(self, started_s: float) -> None:
+        """Set when the experiment began, for one that is resumed or watched."""
+        with self.changed:
+            self._started_s = started_s
+            self.changed.notify_all()
+
+    # --- readings -------------------------------------------------------------
+
+    def reading(self, name: str, value: float | str) -> None:
+        """Take one value between documents, e.g. from a monitor.
+
+        Parameters
+        ----------
+        name : str
+            ``voltage_v, current_ma, charge_c, relay, shutter, ring_current_ma`` or
+            ``rotation_deg``; others are kept but not shown.
+        value : float or str
+            In the unit of the name; ``"Open"`` or ``"Closed"`` for relay and shutter.
+        """
+        with self.changed:
+            self._read(name, value)
+            self.changed.notify_all()
+
+    def _read(self, name: str, value: float | str) -> None:
+        self._readings[name] = value
+        if name == "voltage_v" and isinstance(value, int | float):
+            self._voltages_v.append(float(value))
+
+    # --- documents of the RunEngine --------------------------------------------------
+
+    def document(self, name: str, doc: Mapping[str, Any]) -> None:
+        """Take a document as the RunEngine emits it."""
+        handler = {
+            "start": self._start,
+            "descriptor": self._descriptor,
+            "event": self._event,
+            "event_page": self._event,
+            "stream_datum": self._stream_datum,
+            "stop": self._stop,
+        }.get(name)
+        if handler is None:
+            return
+        with self.changed:
+            handler(doc)
+            self.changed.notify_all()
+
+    def _start(self, doc: Mapping[str, Any]) -> None:
+        self._run = _Run(doc)
+        if doc.get("simulated"):
+            self._simulated = True
+        for name in ("gross_charge_c", "net_charge_c"):
+            if isinstance(doc.get(name), int | float):
+                self._readings[name] = doc[name]
+        if doc.get("plan_name") == "half_cycle":
+            self._phase = "half-cycle"
+            self._progress = Progress(
+                "half-cycle", 0.0, float(doc.get("duration_s") or math.nan), "s"
+            )
+        else:
+            self._phase = "preparing the scan"
+
+    def _descriptor(self, doc: Mapping[str, Any]) -> None:
+        if self._run is None:
+            return
+        stream = str(doc.get("name", ""))
+        self._run.streams[str(doc.get("uid"))] = stream
+        if stream in _FRAME_STREAMS:
+            self._show_frames(stream)
+
+    def _event(self, doc: Mapping[str, Any]) -> None:
+        if self._run is None:
+            return
+        data = doc.get("data") or {}
+        stream = self._run.streams.get(str(doc.get("descriptor")), "")
+        if stream == "electrochemistry":
+            for key, name in _ELECTROCHEMISTRY_READINGS.items():
+                for value in _numbers(data.get(key)):
+                    self._read(name, value)
+            closed = _numbers(data.get("potentiostat_relay_closed"))
+            if closed:
+                self._readings["relay"] = "Closed" if closed[-1] else "Open"
+            self._show_half_cycle(_numbers(data.get("potentiostat_time_s")))
+        elif stream == "baseline":
+            for key, value in data.items():
+                name = _baseline_reading(key)
+                if name is not None and isinstance(value, int | float | str):
+                    self._readings[name] = value
+
+    def _stream_datum(self, doc: Mapping[str, Any]) -> None:
+        if self._run is None:
+            return
+        stream = self._run.streams.get(str(doc.get("descriptor")), "")
+        stop = (doc.get("indices") or {}).get("stop")
+        if stream in _FRAME_STREAMS and isinstance(stop, int):
+            self._run.frames[stream] = max(stop, self._run.frames.get(stream, 0))
+            self._show_frames(stream)
+
+    def _stop(self, doc: Mapping[str, Any]) -> None:
+        self._run = None
+        self._progress = None
+        self._phase = "between steps"
+
+    def _show_frames(self, stream: str) -> None:
+        run = self._run
+        if run is None:
+            return
+        self._phase = stream
+        asked = math.nan
+        if stream == "projections":
+            nominal = run.start.get("nominal_angles_deg") or (0, 0, math.nan)
+            asked = float(nominal[2])
+        else:
+            scan = run.start.get("scan") or {}
+            number = scan.get(f"num_{stream}")
+            if isinstance(number, int | float):
+                asked = float(number)
+        self._progress = Progress(stream, run.frames.get(stream, 0), asked, "frames")
+
+    def _show_half_cycle(self, times_s: Sequence[float]) -> None:
+        run = self._run
+        if run is None or not times_s:
+            return
+        if run.first_time_s is None:
+            run.first_time_s = times_s[0]
+        duration_s = float(run.start.get("duration_s") or math.nan)
+        elapsed_s = times_s[-1] - run.first_time_s
+        self._progress = Progress("half-cycle", elapsed_s, duration_s, "s")
+
+    # --- messages of the analysis worker --------------------------------------
+
+    def message(self, message: FromWorker) -> None:
+        """Take a message of the analysis worker."""
+        with self.changed:
+            now_s = self._clock()
+            match message:
+                case WorkerReady(seconds):
+                    self._analysis = replace(self._analysis, ready=True)
+                    self._add("info", f"analysis ready after {seconds:.1f} s", now_s)
+                case StageProgress(scan_id, stage, fraction):
+                    self._analysis = replace(
+                        self._analysis, scan_id=scan_id, stage=stage, fraction=fraction
+                    )
+                case PreviewReady(scan_id, _, final):
+                    if final:
+                        self._add("info", f"{scan_id}: preview drawn", now_s)
+                case TomogramMeasured():
+                    self._measured(message.row)
+                    text = f"{message.scan_id}: {summarise_row(message.row)}"
+                    self._add("good", text, now_s)
+                case AnalysisFailed(scan_id, stage, reason):
+                    self._analysis = replace(
+                        self._analysis,
+                        failed=self._analysis.failed + 1,
+                        scan_id="",
+                        stage="",
+                    )
+                    text = f"{scan_id}: {stage} failed: {reason}"
+                    self._add("warning", text, now_s)
+                case _:
+                    pass
+            self.changed.notify_all()
+
+    def measured(self, row: Mapping[str, float | int | str | None]) -> None:
+        """Take a row of the results that was measured earlier."""
+        with self.changed:
+            self._measured(row)
+            self.changed.notify_all()
+
+    def _measured(self, row: Mapping[str, float | int | str | None]) -> None:
+        self._row = dict(row)
+        self._analysis = replace(
+            self._analysis, measured=self._analysis.measured + 1, scan_id="", stage=""
+        )
+
+    def analysis(
+        self, *, waiting: int, lag_s: float, failed: int = 0, restarts: int = 0
+    ) -> None:
+        """Set the depth of the analysis queue and the age of its oldest scan.
+
+        Parameters
+        ----------
+        waiting : int
+            Scans that are not measured yet, the one in work included.
+        lag_s : float
+            How long ago the oldest of them ended.
+        failed, restarts : int
+            Scans given up and restarts of the worker so far.
+        """
+        with self.changed:
+            self._analysis = replace(
+                self._analysis,
+                waiting=waiting,
+                lag_s=lag_s,
+                failed=max(failed, self._analysis.failed),
+                restarts=restarts,
+            )
+            self.changed.notify_all()
+
+    # --- what the screen asks -------------------------------------------------
+
+    def entries_since(self, number: int) -> list[Entry]:
+        """Return the log lines after `number`, oldest first."""
+        with self._lock:
+            return [entry for entry in self._entries if entry.number > number]
+
+    def snapshot(self) -> Snapshot:
+        """Return a consistent copy of everything the screen draws."""
+        with self._lock:
+            now_s = self._clock()
+            step = self._step
+            order = [planned.index for planned in self._steps]
+            position = (
+                order.index(step.index) + 1 if step and step.index in order else 0
+            )
+            return Snapshot(
+                experiment_id=self._experiment_id,
+                simulated=self._simulated,
+                now_s=now_s,
+                started_s=self._started_s,
+                ended_s=self._ended_s,
+                step=step,
+                attempt=self._attempt,
+                step_begun_s=self._step_begun_s,
+                position=position,
+                planned=len(self._steps),
+                completed=len(self._completed),
+                failures=self._failures,
+                phase=self._phase,
+                progress=self._progress,
+                step_remaining_s=self._step_remaining_s(now_s),
+                experiment_remaining_s=self._experiment_remaining_s(now_s),
+                readings=dict(self._readings),
+                voltages_v=tuple(self._voltages_v),
+                row=dict(self._row),
+                analysis=self._analysis,
+                entries=tuple(self._entries),
+                alarms=tuple(self._alarms),
+                outcome=self._outcome,
+                reason=self._reason,
+            )
+
+    def _wall_per_expected(self, kind: type) -> float:
+        """Wall seconds per expected second, from steps of this kind, else of any."""
+        for kinds in ((kind,), (TomogramStep, HalfCycleStep)):
+            elapsed_s = sum(sum(self._elapsed_s[k]) for k in kinds)
+            planned_s = sum(sum(self._planned_s[k]) for k in kinds)
+            if planned_s > 0 and elapsed_s > 0:
+                return elapsed_s / planned_s
+        return 1.0
+
+    def _expected_wall_s(self, step: Step) -> float | None:
+        expected_s = self._expected_s.get(step.index)
+        if expected_s is None:
+            return None
+        return expected_s * self._wall_per_expected(type(step))
+
+    def _step_remaining_s(self, now_s: float) -> float | None:
+        if self._step is None or self._step_begun_s is None:
+            return None
+        expected_s = self._expected_wall_s(self._step)
+        if expected_s is None:
+            return None
+        return max(expected_s - (now_s - self._step_begun_s), 0.0)
+
+    def _experiment_remaining_s(self, now_s: float) -> float | None:
+        if not self._steps or self._outcome is not None:
+            return None
+        total_s = self._step_remaining_s(now_s) or 0.0
+        running = self._step.index if self._step else None
+        for step in self._steps:
+            if step.index not in self._completed and step.index != running:
+                total_s += self._expected_wall_s(step) or 0.0
+        return total_s
+
+    # --- inside the lock ------------------------------------------------------
+
+    def _end_step(self, phase: str = "between steps") -> None:
+        self._step, self._step_begun_s, self._progress = None, None, None
+        self._phase = phase
+
+    def _add(self, level: Level, text: str, at_s: float) -> None:
+        self._number += 1
+        self._entries.append(Entry(self._number, at_s, level, text))
+        self.changed.notify_all()
+
+
+def _numbers(value: Any) -> list[float]:
+    """Return the finite numbers of a scalar or a sequence, as floats."""
+    if isinstance(value, str) or value is None:
+        return []
+    values = value if isinstance(value, Iterable) else (value,)
+    numbers: list[float] = []
+    for item in values:
+        try:
+            number = float(item)
+        except (TypeError, ValueError):
+            continue
+        if math.isfinite(number):
+            numbers.append(number)
+    return numbers
+
+
+def _baseline_reading(key: str) -> str | None:
+    """Return the reading that a data key of the baseline stream stands for."""
+    if "ring_current" in key:
+        return "ring_current_ma"
+    if key.startswith("shutter") and "status" in key:
+        return "shutter"
+    if key == "rotation":
+        return "rotation_deg"
+    return None
+
+
+def summarise_row(row: Mapping[str, object]) -> str:
+    """Return a row of the results in one line: its main number, or why it is not."""
+    crack_volume = row.get("crack_volume_um3")
+    label = row.get("label")
+    head = f"tomogram {label}: " if label is not None else ""
+    if not isinstance(crack_volume, int | float) or not math.isfinite(crack_volume):
+        return f"{head}not measured: {row.get('reason') or 'no reason given'}"
+    text = f"{head}crack volume {crack_volume:.3g} µm³"
+    filling = row.get("filling_fraction")
+    if isinstance(filling, int | float) and math.isfinite(filling):
+        text += f", filling {100 * filling:.2f} %"
+    return text
