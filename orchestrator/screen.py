@@ -25,7 +25,9 @@ _LEVEL_STYLE = {
     "warning": "yellow",
     "alarm": "bold white on red",
 }
+_YES_NO = {True: "cracks join both electrodes", False: "no crack crosses"}
 _OUTCOME_STYLE = {"done": "green", "short_circuit": "green", "stopped": "yellow"}
+_SIDE_BY_SIDE_WIDTH = 76
 PLAIN_PROGRESS_PERIOD_S = 60.0
 
 
@@ -154,7 +156,8 @@ def draw(snapshot: Snapshot, width: int, height: int) -> RenderableType:
     rows.append(_panel(_steps(snapshot, width), _step_title(snapshot), width))
     cell = _panel(_cell(snapshot, width), "Cell and beam", width)
     measured = _panel(_measured(snapshot), _measured_title(snapshot), width)
-    if width >= 100:
+    wide = width >= _SIDE_BY_SIDE_WIDTH
+    if wide:
         side_by_side = Table.grid(expand=True, padding=0)
         side_by_side.add_column(ratio=1)
         side_by_side.add_column(ratio=1)
@@ -163,7 +166,7 @@ def draw(snapshot: Snapshot, width: int, height: int) -> RenderableType:
     else:
         rows.extend([cell, measured])
     rows.append(_panel(_analysis(snapshot), "Analysis", width))
-    used = len(snapshot.alarms) + 23 + (0 if width >= 100 else 7)
+    used = len(snapshot.alarms) + (20 if wide else 28)
     room = max(min(height - used, 20), 3) if height else 8
     rows.append(_panel(_log(snapshot.entries[-room:]), "Log", width))
     return Group(*rows)
@@ -224,10 +227,10 @@ def _steps(snapshot: Snapshot, width: int) -> RenderableType:
             text.append(f" · {snapshot.reason}", style="default")
         return text
     grid = Table.grid(expand=True, padding=(0, 1))
-    grid.add_column(width=18, no_wrap=True)
+    grid.add_column(width=18 if width >= 100 else 11, no_wrap=True)
     grid.add_column(ratio=1)
-    grid.add_column(width=6, justify="right", no_wrap=True)
-    grid.add_column(width=30 if width >= 100 else 22, justify="right", no_wrap=True)
+    grid.add_column(width=5, justify="right", no_wrap=True)
+    grid.add_column(justify="right", no_wrap=True)
     progress = snapshot.progress
     fraction = progress.fraction if progress is not None else 0.0
     grid.add_row(
@@ -267,8 +270,8 @@ def _cell(snapshot: Snapshot, width: int) -> RenderableType:
     grid = Table.grid(expand=True, padding=(0, 1))
     grid.add_column(width=9, no_wrap=True)
     grid.add_column(ratio=1, no_wrap=True)
-    spark_width = max((width // 2 if width >= 100 else width) - 32, 8)
-    voltage = Text(_value(readings, "voltage_v", "+.4f", "V").ljust(12))
+    spark_width = max((width // 2 if width >= _SIDE_BY_SIDE_WIDTH else width) - 27, 8)
+    voltage = Text(_value(readings, "voltage_v", "+.4f", "V").ljust(11))
     voltage.append(sparkline(snapshot.voltages_v, spark_width), style="cyan")
     grid.add_row("voltage", voltage)
     current_ma = readings.get("current_ma")
@@ -281,13 +284,13 @@ def _cell(snapshot: Snapshot, width: int) -> RenderableType:
         "relay", _switch(relay, driven="Closed", driven_note="cell driven", idle="Open")
     )
     charge = _value(readings, "gross_charge_c", ".4g", "C", scale=1000, prefix="m")
-    grid.add_row("charge", f"{charge} gross when this step began")
+    grid.add_row("charge", f"{charge} gross")
     shutter = readings.get("shutter")
     beam = _switch(shutter, driven="Open", driven_note="beam on", idle="Closed")
     grid.add_row("shutter", beam)
     ring = _value(readings, "ring_current_ma", ".1f", "mA")
     rotation = _value(readings, "rotation_deg", ".2f", "°")
-    grid.add_row("ring", f"{ring}    rotation {rotation}")
+    grid.add_row("ring", f"{ring}  stage {rotation}")
     return grid
 
 
@@ -312,23 +315,24 @@ def _measured(snapshot: Snapshot) -> RenderableType:
     if not row:
         return Text("no tomogram measured yet", style="dim")
     grid = Table.grid(expand=True, padding=(0, 1))
-    grid.add_column(width=15, no_wrap=True)
+    grid.add_column(width=9, no_wrap=True)
     grid.add_column(ratio=1)
-    volume = _value(row, "crack_volume_um3", ".3e", "µm³")
-    sd = _value(row, "crack_volume_sd_um3", ".1e", "")
-    grid.add_row("crack volume", volume if sd == "-" else f"{volume} ± {sd}")
-    grid.add_row("crack fraction", _value(row, "crack_fraction", ".2f", "%", scale=100))
-    grid.add_row("crack width", _value(row, "crack_width_peak_um", ".2f", "µm (peak)"))
-    grid.add_row("Li volume", _value(row, "lithium_volume_um3", ".3e", "µm³"))
+    volume = _value(row, "crack_volume_um3", ".3e", "")
+    sd = _value(row, "crack_volume_sd_um3", ".0e", "")
+    grid.add_row("cracks", f"{volume} µm³" if sd == "-" else f"{volume} ± {sd} µm³")
+    fraction = _value(row, "crack_fraction", ".2f", "%", scale=100)
+    grid.add_row("", f"{fraction} of the pellet")
+    grid.add_row("width", _value(row, "crack_width_peak_um", ".2f", "µm (peak)"))
+    grid.add_row("lithium", _value(row, "lithium_volume_um3", ".3e", "µm³"))
     filling = _value(row, "filling_fraction", ".2f", "%", scale=100)
     grid.add_row("filling", filling)
     reason = row.get("reason")
     penetrates = row.get("penetrates")
     if reason:
-        grid.add_row(Text("not measured", style="yellow"), Text(str(reason)))
+        grid.add_row(Text("missing", style="yellow"), Text(str(reason)))
     else:
-        crossing = "-" if penetrates is None else ("yes" if penetrates else "no")
-        grid.add_row("crosses pellet", crossing)
+        crossing = "-" if penetrates is None else _YES_NO[bool(penetrates)]
+        grid.add_row("crossing", crossing)
     return grid
 
 
@@ -352,7 +356,7 @@ def _analysis(snapshot: Snapshot) -> RenderableType:
 
 def _log(entries: Sequence[Entry]) -> RenderableType:
     grid = Table.grid(padding=(0, 1))
-    grid.add_column(no_wrap=True, style="dim")
+    grid.add_column(min_width=8, no_wrap=True, style="dim")
     grid.add_column(no_wrap=True, overflow="ellipsis")
     for entry in entries:
         grid.add_row(

@@ -158,7 +158,7 @@ def test_measured_and_failed_tomograms_are_counted_and_explained(state):
     state.message(TomogramMeasured("scan_0001_00", row, None))
     state.message(AnalysisFailed("scan_0002_00", "reconstruct", "no flats"))
     text = rendered(state)
-    assert "2.754e+04 µm³ ± 3.1e+02" in text
+    assert "2.754e+04 ± 3e+02 µm³" in text
     assert "4.15 %" in text
     assert "1 measured · 1 failed" in text
     assert "scan_0002_00: reconstruct failed: no flats" in text
@@ -171,7 +171,7 @@ def test_unmeasured_tomogram_says_why(state):
             {
                 "label": "1",
                 "crack_volume_um3": None,
-                "reason": "pellet leaves the view",
+                "reason": "pellet out of view",
             },
             None,
         )
