@@ -1,0 +1,352 @@
+"""The report of an experiment: one HTML page that needs no server and no network."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+from markupsafe import Markup
+
+from analysis.errors import DataError
+from orchestrator.figures import error_figure, voltage_figure, volumes_figure
+from orchestrator.journal import Entry
+from orchestrator.layout import Layout
+from orchestrator.report_data import ExperimentData, finite, read_experiment
+from orchestrator.results import write_text
+from orchestrator.slices import (
+    OrthogonalSlices,
+    common_grey_scale,
+    picture,
+    read_slices,
+    scale_bar_um,
+)
+
+EVENT_KINDS = ("decision", "alarm", "failed", "analysis_failed", "ended")
+_TONES = {"done": "good", "short_circuit": "good", "stopped": "warn", "failed": "bad"}
+_COLUMNS = (
+    ("label", "label", ""),
+    ("gross_charge_c", "charge passed", "mC"),
+    ("crack_volume_um3", "crack volume", "µm³"),
+    ("crack_volume_sd_um3", "± 1 sd", "µm³"),
+    ("crack_fraction", "crack fraction", "%"),
+    ("crack_width_peak_um", "width, peak", "µm"),
+    ("crack_width_median_um", "width, median", "µm"),
+    ("lithium_volume_um3", "Li volume", "µm³"),
+    ("filling_fraction", "filling", "%"),
+    ("penetrates", "crosses pellet", ""),
+    ("reason", "reason", ""),
+)
+_SCALES = {"%": 100.0, "mC": 1000.0}
+
+
+@dataclass(frozen=True)
+class _Cell:
+    value: str
+    text: bool = False
+
+
+def write_report(directory: Path) -> Path:
+    """Write ``report/index.html`` from what the folder holds now.
+
+    The page is written beside the old one and takes its place in one move.
+
+    Parameters
+    ----------
+    directory : Path
+        Data folder of an experiment, running, ended or damaged.
+
+    Returns
+    -------
+    Path
+        The page.
+
+    Raises
+    ------
+    FileNotFoundError
+        The folder holds no experiment.
+    """
+    data = read_experiment(directory)
+    path = Layout(data.directory).report_file
+    write_text(path, render_report(data))
+    return path
+
+
+def render_report(data: ExperimentData) -> str:
+    """Return the page as HTML; everything a user typed is escaped."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("orchestrator", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    faults = list(data.faults)
+    slices = _slices(data, faults)
+    error = _markup(error_figure(data))
+    context = {
+        "data": data,
+        "summary": _summary(data),
+        "voltage": _markup(voltage_figure(data)),
+        "voltage_note": "",
+        "slices": slices,
+        "volumes": _markup(volumes_figure(data)),
+        "error": error,
+        "error_note": _error_note(data),
+        "widths": None,
+        "widths_note": "",
+        "table": _table(data),
+        "events": _events(data.entries),
+        "steps": _steps(data.entries),
+        "versions": _versions(data),
+        "written": _time(time.time()),
+        "zone": time.strftime("%Z"),
+    }
+    sections = [("summary", "Summary")]
+    if context["voltage"]:
+        sections.append(("voltage", "Voltage"))
+    if slices["states"]:
+        sections.append(("slices", "Slices"))
+    if context["volumes"]:
+        sections.append(("volumes", "Cracks and lithium"))
+    if context["widths"]:
+        sections.append(("widths", "Crack width"))
+    if context["table"]["rows"]:
+        sections.append(("measurements", "Measurements"))
+    sections += [("journal", "Journal"), ("provenance", "Provenance")]
+    return environment.get_template("report.html").render(
+        **context, sections=sections, faults=faults
+    )
+
+
+# --- summary ------------------------------------------------------------------------
+
+
+def _summary(data: ExperimentData) -> dict[str, Any]:
+    outcome, tone = _outcome(data)
+    tomograms = {row.get("scan_number") for row in data.rows}
+    unmeasured = [row for row in data.rows if np.isnan(finite(row, "crack_volume_um3"))]
+    begun = data.entries[0].time_s if data.entries else None
+    ended = data.entries[-1].time_s if data.entries else None
+    half_cycles = {cycle.half_cycle for cycle in data.half_cycles}
+    scans = {scan.scan_number for scan in data.scans if scan.exit_status == "success"}
+    retakes = sum(1 for scan in data.scans if scan.exit_status not in ("success", ""))
+    charge = [finite(row, "gross_charge_c") for row in data.rows]
+    facts = [
+        ("Began", _time(begun) if begun else "not recorded"),
+        ("Last entry", _time(ended) if ended else "not recorded"),
+        ("Half-cycles", str(len(half_cycles))),
+        (
+            "Tomograms",
+            f"{len(scans)} taken, {len(tomograms) - len(unmeasured)} measured"
+            + (f", {retakes} spoilt and retaken" if retakes else ""),
+        ),
+    ]
+    currents = {abs(cycle.asked_current_ma) for cycle in data.half_cycles}
+    if currents:
+        facts.append(("Current", f"± {1000 * max(currents):.4g} µA"))
+    known = [value for value in charge if np.isfinite(value)]
+    if known:
+        facts.append(("Charge passed, both directions", f"{1000 * max(known):.4g} mC"))
+    if data.truth:
+        facts.append(("Crack volume against truth", _error_summary(data)))
+    return {"outcome": outcome, "tone": tone, "facts": facts}
+
+
+def _outcome(data: ExperimentData) -> tuple[str, str]:
+    ended = data.ended
+    if ended is None:
+        if not data.entries:
+            return "No journal: the outcome is not known.", "warn"
+        return "Running, or interrupted: the journal has no end yet.", "warn"
+    outcome = str(ended.details.get("outcome", ""))
+    words = {
+        "done": "Done as planned",
+        "short_circuit": "Ended by a short circuit",
+        "stopped": "Stopped",
+        "failed": "Failed",
+    }.get(outcome, outcome or "Ended")
+    reason = ended.text.strip()
+    sentence = f"{words}: {reason}" if reason else words
+    return sentence.rstrip(".") + ".", _TONES.get(outcome, "warn")
+
+
+def _error_summary(data: ExperimentData) -> str:
+    errors = np.array([finite(row, "error_fraction") for row in data.truth])
+    errors = errors[np.isfinite(errors)]
+    if errors.size == 0:
+        return "not compared"
+    worst = errors[np.argmax(np.abs(errors))]
+    return f"mean {100 * errors.mean():+.1f} %, largest {100 * worst:+.1f} %"
+
+
+def _error_note(data: ExperimentData) -> str:
+    return (
+        f"Measured minus true, over true: {_error_summary(data)}. A state whose true"
+        " crack volume is zero has no relative error and is left out."
+    )
+
+
+# --- slices -------------------------------------------------------------------------
+
+
+def _slices(data: ExperimentData, faults: list[str]) -> dict[str, Any]:
+    found: list[tuple[str, str, OrthogonalSlices | None]] = []
+    for row in data.rows:
+        label = str(row.get("label", ""))
+        title = "Pristine" if label == "0" else f"After {_direction(label)} {label}"
+        number = row.get("scan_number")
+        if not isinstance(number, int):
+            continue
+        path = data.layout.tomogram_file(number)
+        try:
+            found.append((title, label, read_slices(path)))
+        except (DataError, OSError, ValueError, KeyError) as error:
+            line = str(error).splitlines()[0] if str(error) else type(error).__name__
+            faults.append(f"{path.name}: no slices ({line})")
+            found.append((title, label, None))
+    drawn = [slices for _, _, slices in found if slices is not None]
+    if not drawn:
+        return {"states": [], "black": "", "white": ""}
+    scale = common_grey_scale(drawn)
+    per_cm = 1e4 / drawn[0].pixel_size_um
+    states = []
+    for title, _, slices in found:
+        if slices is None:
+            states.append({"title": title, "note": "not on disk", "pictures": []})
+            continue
+        width_um = slices.top.shape[1] * slices.voxel_size_um
+        bar_um = scale_bar_um(width_um)
+        states.append(
+            {
+                "title": title,
+                "note": "",
+                "bar": f"{bar_um:g} µm",
+                "bar_percent": f"{100 * bar_um / width_um:.2f}",
+                "pictures": [
+                    {"name": name, "address": picture(grey, scale)}
+                    for name, grey in (
+                        ("top view", slices.top),
+                        ("front view", slices.front),
+                        ("side view", slices.side),
+                    )
+                ],
+            }
+        )
+    return {
+        "states": states,
+        "black": f"{scale.black * per_cm:.2f}",
+        "white": f"{scale.white * per_cm:.2f}",
+    }
+
+
+def _direction(label: str) -> str:
+    return "discharge" if label.endswith(".5") else "charge"
+
+
+# --- tables -------------------------------------------------------------------------
+
+
+def _table(data: ExperimentData) -> dict[str, Any]:
+    present = {name for row in data.rows for name in row}
+    chosen = [column for column in _COLUMNS if column[0] in present]
+    return {
+        "columns": [{"title": title, "unit": unit} for _, title, unit in chosen],
+        "rows": [
+            [_cell(row.get(name), name, unit) for name, _, unit in chosen]
+            for row in data.rows
+        ],
+        "more": len(present) > len(chosen),
+    }
+
+
+def _cell(value: object, name: str, unit: str) -> _Cell:
+    if name == "reason":
+        return _Cell("" if value is None else str(value), text=True)
+    if value is None:
+        return _Cell("–")
+    if name == "penetrates":
+        return _Cell("yes" if value else "no")
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return _Cell(str(value))
+    scaled = float(value) * _SCALES.get(unit, 1.0)
+    if unit == "µm³":
+        return _Cell(f"{scaled:.3e}" if scaled else "0")
+    return _Cell(f"{scaled:.4g}")
+
+
+def _events(entries: Sequence[Entry]) -> list[dict[str, str]]:
+    return [
+        {
+            "time": _time(entry.time_s),
+            "kind": entry.kind.replace("_", " "),
+            "text": entry.text,
+        }
+        for entry in entries
+        if entry.kind in EVENT_KINDS
+    ]
+
+
+def _steps(entries: Sequence[Entry]) -> list[dict[str, object]]:
+    steps: dict[tuple[int | None, int | None], dict[str, object]] = {}
+    begun_s: dict[tuple[int | None, int | None], float] = {}
+    for entry in entries:
+        key = (entry.step_index, entry.attempt)
+        if entry.kind == "begin":
+            begun_s[key] = entry.time_s
+            steps[key] = {
+                "index": entry.step_index,
+                "what": entry.text,
+                "attempt": (entry.attempt or 0) + 1,
+                "began": _time(entry.time_s),
+                "took": "",
+                "outcome": "not ended",
+                "state": "open",
+            }
+        elif entry.kind in ("done", "failed") and key in steps:
+            steps[key]["took"] = _duration(entry.time_s - begun_s[key])
+            steps[key]["state"] = entry.kind
+            steps[key]["outcome"] = _step_outcome(entry)
+    return list(steps.values())
+
+
+def _step_outcome(entry: Entry) -> str:
+    if entry.kind == "failed":
+        return entry.text
+    reason = entry.details.get("end_reason")
+    return f"done: {reason}" if reason else "done"
+
+
+def _versions(data: ExperimentData) -> list[tuple[str, str]]:
+    versions = data.session.get("versions")
+    if not isinstance(versions, Mapping):
+        return []
+    flat: list[tuple[str, str]] = []
+    for name, value in versions.items():
+        if isinstance(value, Mapping):
+            flat.extend((str(inner), str(text)) for inner, text in value.items())
+        else:
+            flat.append((str(name), str(value)))
+    return flat
+
+
+# --- words --------------------------------------------------------------------------
+
+
+def _markup(svg: str | None) -> Markup | None:
+    """Mark a figure as safe: matplotlib escapes the text it draws."""
+    return None if svg is None else Markup(svg)
+
+
+def _time(time_s: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(time_s))
+
+
+def _duration(seconds: float) -> str:
+    minutes, left = divmod(max(round(seconds), 0), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {left:02d} s" if minutes else f"{left} s"

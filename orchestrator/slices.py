@@ -1,0 +1,149 @@
+"""Orthogonal slices of each tomogram as small pictures on one grey scale."""
+
+import io
+from base64 import b64encode
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import hdf5plugin as hdf5plugin  # registers the filters that h5py reads
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from analysis.volume import Hdf5Volume
+
+PICTURE_WIDTH_PX = 420
+JPEG_QUALITY = 88
+PYRAMID_GROUP = "/entry/pyramid"
+
+
+@dataclass(frozen=True)
+class OrthogonalSlices:
+    """Three slices through the middle of a tomogram.
+
+    Attributes
+    ----------
+    top : ndarray, shape (y, x)
+        Mid-pellet, seen along the axis of rotation.
+    front, side : ndarray, shape (z, x) and (z, y)
+        Planes that hold the axis of rotation, row 0 at the top.
+    voxel_size_um : float
+        Of the slices, which may come from a coarser level of the pyramid.
+    pixel_size_um : float
+        Of the full tomogram, whose grey values are attenuation per this length.
+    """
+
+    top: NDArray[np.float32]
+    front: NDArray[np.float32]
+    side: NDArray[np.float32]
+    voxel_size_um: float
+    pixel_size_um: float
+
+
+@dataclass(frozen=True)
+class GreyScale:
+    """Grey values drawn black and white, in attenuation per pixel."""
+
+    black: float
+    white: float
+
+
+def read_slices(path: Path) -> OrthogonalSlices:
+    """Read the three middle slices of a tomogram.
+
+    A pyramid level is read where there is one at least as wide as the picture: at
+    paper scale the full volume would be 57 GB.
+
+    Raises
+    ------
+    analysis.errors.DataError, OSError
+        The file cannot be read.
+    """
+    with Hdf5Volume(path) as volume:
+        shape, voxel_size_um = volume.shape, volume.voxel_size_um
+    with h5py.File(path, "r") as file:
+        dataset = _coarse_enough(file)
+        if dataset is None:
+            with Hdf5Volume(path) as volume:
+                return _from_volume(volume)
+        z, y, x = (size // 2 for size in dataset.shape)
+        factor = shape[2] / dataset.shape[2]
+        return OrthogonalSlices(
+            top=_scaled(dataset, dataset[z]),
+            front=_scaled(dataset, dataset[:, y]),
+            side=_scaled(dataset, dataset[:, :, x]),
+            voxel_size_um=voxel_size_um * factor,
+            pixel_size_um=voxel_size_um,
+        )
+
+
+def _coarse_enough(file: h5py.File) -> h5py.Dataset | None:
+    """Return the coarsest level of the pyramid that fills a picture."""
+    group = file.get(PYRAMID_GROUP)
+    if not isinstance(group, h5py.Group):
+        return None
+    found = [
+        item
+        for item in group.values()
+        if isinstance(item, h5py.Dataset)
+        and item.ndim == 3
+        and item.shape[2] >= PICTURE_WIDTH_PX
+    ]
+    return min(found, key=lambda item: item.shape[2], default=None)
+
+
+def _scaled(dataset: h5py.Dataset, stored: NDArray[np.generic]) -> NDArray[np.float32]:
+    scale = float(dataset.attrs.get("scale_factor", 1.0))
+    offset = float(dataset.attrs.get("add_offset", 0.0))
+    return np.asarray(stored, dtype=np.float32) * np.float32(scale) + np.float32(offset)
+
+
+def _from_volume(volume: Hdf5Volume) -> OrthogonalSlices:
+    nz, ny, nx = volume.shape
+    front = np.empty((nz, nx), np.float32)
+    side = np.empty((nz, ny), np.float32)
+    rows = max(1, (64 * 2**20) // (4 * ny * nx))
+    for start in range(0, nz, rows):
+        stop = min(start + rows, nz)
+        slab = volume.slab(start, stop)
+        front[start:stop] = slab[:, ny // 2]
+        side[start:stop] = slab[:, :, nx // 2]
+    top = volume.slab(nz // 2, nz // 2 + 1)[0]
+    size_um = volume.voxel_size_um
+    return OrthogonalSlices(top, front, side, size_um, size_um)
+
+
+def common_grey_scale(slices: Sequence[OrthogonalSlices]) -> GreyScale:
+    """Return the grey scale that serves all states: set by the first of them."""
+    first = slices[0]
+    grey = np.concatenate([first.top.ravel(), first.front.ravel(), first.side.ravel()])
+    grey = grey[np.isfinite(grey)]
+    if grey.size == 0:
+        return GreyScale(0.0, 1.0)
+    black, white = (float(value) for value in np.percentile(grey, (1.0, 99.7)))
+    return GreyScale(black, white if white > black else black + 1.0)
+
+
+def picture(grey: NDArray[np.float32], scale: GreyScale) -> str:
+    """Return a slice as a ``data:`` address of a JPEG, at most 420 pixels wide."""
+    spread = np.clip((grey - scale.black) / (scale.white - scale.black), 0.0, 1.0)
+    image = Image.fromarray(np.round(255 * np.nan_to_num(spread)).astype(np.uint8))
+    if image.width > PICTURE_WIDTH_PX:
+        height = max(1, round(image.height * PICTURE_WIDTH_PX / image.width))
+        image = image.resize((PICTURE_WIDTH_PX, height), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=JPEG_QUALITY)
+    return "data:image/jpeg;base64," + b64encode(buffer.getvalue()).decode()
+
+
+def scale_bar_um(width_um: float) -> float:
+    """Return a round length of a fifth to a half of the picture's width."""
+    if not width_um > 0:
+        return 0.0
+    power = 10.0 ** np.floor(np.log10(width_um / 2))
+    for step in (5.0, 2.0, 1.0):
+        if step * power <= width_um / 2:
+            return float(step * power)
+    return float(power)
