@@ -13,7 +13,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import AutoMinorLocator, FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
 from orchestrator.report_data import (
@@ -262,7 +262,7 @@ def volumes_figure(data: ExperimentData) -> str | None:
         for axis in axes:
             axis.set_ylim(bottom=0)
             axis.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10]))
-            axis.xaxis.set_minor_locator(AutoMinorLocator(2))
+            axis.xaxis.set_major_formatter(FuncFormatter(_short_number))
             axis.yaxis.set_major_formatter(FuncFormatter(_short_number))
         last = [filling] if narrow else list(axes)
         for axis in last:
@@ -287,6 +287,7 @@ def error_figure(data: ExperimentData) -> str | None:
         axes.vlines(label[known], 0.0, 100 * error[known], color=BLUE, linewidth=1.2)
         axes.plot(label[known], 100 * error[known], "o", color=BLUE)
         axes.set_xlabel("label (charge N, discharge N.5)")
+        axes.xaxis.set_major_formatter(FuncFormatter(_short_number))
         axes.set_ylabel("error of crack volume (%)")
 
     return render("error", draw, 2.6, 2.8)

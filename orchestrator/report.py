@@ -65,7 +65,7 @@ def write_report(directory: Path) -> Path:
 
     Raises
     ------
-    FileNotFoundError
+    ConfigurationError
         The folder holds no experiment.
     """
     data = read_experiment(directory)

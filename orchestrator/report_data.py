@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from orchestrator.errors import InsituError
+from orchestrator.errors import ConfigurationError, InsituError
 from orchestrator.journal import Entry, read_entries
 from orchestrator.layout import Layout
 from orchestrator.record import read_documents
@@ -119,18 +119,18 @@ def read_experiment(directory: Path) -> ExperimentData:
 
     Raises
     ------
-    FileNotFoundError
+    ConfigurationError
         The folder does not exist or holds no experiment.
     """
     directory = directory.resolve()
     layout = Layout(directory)
     if not directory.is_dir():
-        raise FileNotFoundError(
+        raise ConfigurationError(
             f"{directory}: no such folder; give the data folder of an experiment"
         )
     known = (layout.experiment_file, layout.journal_file, layout.documents_file)
     if not any(path.exists() for path in known):
-        raise FileNotFoundError(
+        raise ConfigurationError(
             f"{directory}: holds no experiment (none of "
             f"{', '.join(path.name for path in known)}); "
             "give the data folder of an experiment"

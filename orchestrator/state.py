@@ -289,10 +289,15 @@ class ExperimentState:
             suffix = f": {reason}" if reason and reason != words else ""
             self._add(level, f"experiment ended, {words}{suffix}", now_s)
 
-    def restart_clock(self, started_s: float) -> None:
-        """Set when the experiment began, for one that is resumed or watched."""
+    def identify(
+        self, experiment_id: str, *, simulated: bool, started_s: float
+    ) -> None:
+        """Set what the journal says of a session; the clock of the first one counts."""
         with self.changed:
-            self._started_s = started_s
+            self._experiment_id = experiment_id
+            self._simulated = self._simulated or simulated
+            self._started_s = min(self._started_s, started_s)
+            self._outcome, self._reason, self._ended_s = None, "", None
             self.changed.notify_all()
 
     # --- readings -------------------------------------------------------------
@@ -439,17 +444,21 @@ class ExperimentState:
                     text = f"{message.scan_id}: {summarise_row(message.row)}"
                     self._add("good", text, now_s)
                 case AnalysisFailed(scan_id, stage, reason):
-                    self._analysis = replace(
-                        self._analysis,
-                        failed=self._analysis.failed + 1,
-                        scan_id="",
-                        stage="",
-                    )
-                    text = f"{scan_id}: {stage} failed: {reason}"
-                    self._add("warning", text, now_s)
+                    self._failed(f"{scan_id}: {stage} failed: {reason}", now_s)
                 case _:
                     pass
             self.changed.notify_all()
+
+    def analysis_failed(self, text: str, *, at_s: float | None = None) -> None:
+        """Count a scan that could not be measured, and say why."""
+        with self.changed:
+            self._failed(text, self._clock() if at_s is None else at_s)
+
+    def _failed(self, text: str, at_s: float) -> None:
+        self._analysis = replace(
+            self._analysis, failed=self._analysis.failed + 1, scan_id="", stage=""
+        )
+        self._add("warning", text, at_s)
 
     def measured(self, row: Mapping[str, float | int | str | None]) -> None:
         """Take a row of the results that was measured earlier."""
@@ -460,30 +469,28 @@ class ExperimentState:
     def _measured(self, row: Mapping[str, float | int | str | None]) -> None:
         self._row = dict(row)
         self._analysis = replace(
-            self._analysis, measured=self._analysis.measured + 1, scan_id="", stage=""
+            self._analysis,
+            ready=True,
+            measured=self._analysis.measured + 1,
+            scan_id="",
+            stage="",
         )
 
-    def analysis(
-        self, *, waiting: int, lag_s: float, failed: int = 0, restarts: int = 0
-    ) -> None:
+    def analysis(self, waiting: int, lag_s: float, restarts: int = 0) -> None:
         """Set the depth of the analysis queue and the age of its oldest scan.
 
         Parameters
         ----------
         waiting : int
-            Scans that are not measured yet, the one in work included.
+            Scans that ended and are not measured yet.
         lag_s : float
             How long ago the oldest of them ended.
-        failed, restarts : int
-            Scans given up and restarts of the worker so far.
+        restarts : int
+            Times the worker died and was started again.
         """
         with self.changed:
             self._analysis = replace(
-                self._analysis,
-                waiting=waiting,
-                lag_s=lag_s,
-                failed=max(failed, self._analysis.failed),
-                restarts=restarts,
+                self._analysis, waiting=waiting, lag_s=lag_s, restarts=restarts
             )
             self.changed.notify_all()
 

@@ -8,6 +8,7 @@ import h5py
 import numpy as np
 import pytest
 
+from orchestrator.errors import ConfigurationError
 from orchestrator.figures import thin_out
 from orchestrator.journal import Journal
 from orchestrator.layout import Layout
@@ -352,7 +353,7 @@ def test_what_is_no_experiment_is_refused_in_one_line(tmp_path, kind):
         path.write_text("x")
     elif kind == "empty":
         path.mkdir()
-    with pytest.raises(FileNotFoundError) as error:
+    with pytest.raises(ConfigurationError) as error:
         write_report(path)
     assert str(path) in str(error.value)
     assert "\n" not in str(error.value)
