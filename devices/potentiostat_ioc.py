@@ -307,8 +307,9 @@ class PotentiostatIOC(PVGroup):
                 (self.elapsed, status.elapsed_s),
                 (self.gross_charge, status.gross_charge_c),
                 (self.net_charge, status.net_charge_c),
-                (self.step_id_rbv, status.step_id),
+                # a client that sees a new id sees no reason left from the step before
                 (self.end_reason, str(status.end_reason)),
+                (self.step_id_rbv, status.step_id),
                 (self.relay_rbv, RELAY[status.relay_closed]),
                 (self.state, str(status.state)),
             ):

@@ -34,8 +34,8 @@ class Cell(Protocol):
         """Live through `duration_s` at a constant current."""
         ...
 
-    def voltage_v(self, current_ma: float, relay_closed: bool) -> float:
-        """Return the voltage at the terminals now."""
+    def measure_voltage_v(self, current_ma: float, relay_closed: bool) -> float:
+        """Return one reading of the voltage at the terminals, noise included."""
         ...
 
 
@@ -306,7 +306,7 @@ class VirtualInstrument:
 
     def _voltage_v(self) -> float:
         current_ma = self._true_current_ma() if self._relay_closed else 0.0
-        voltage_v = self._cell.voltage_v(current_ma, self._relay_closed)
+        voltage_v = self._cell.measure_voltage_v(current_ma, self._relay_closed)
         step = self._step
         if step is not None and self._relay_closed:
             if self.faults.open_circuit or self.faults.compliance:
