@@ -1,0 +1,127 @@
+"""All devices of a beamline, connected before the first plan."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, fields
+from typing import Any
+
+from ophyd import Device
+
+from .camera import Camera
+from .errors import NotConnectedError
+from .potentiostat import Potentiostat
+from .pvs import BeamlinePVs
+from .rotation import Rotation
+from .sample_stage import SampleStage
+from .shutter import Shutter
+from .source import Source
+from .zebra import Zebra
+
+POLL_S = 0.02
+
+
+@dataclass(frozen=True)
+class Beamline:
+    """The devices a plan may touch."""
+
+    rotation: Rotation
+    sample_stage: SampleStage
+    camera: Camera
+    position_compare: Zebra
+    shutter: Shutter
+    potentiostat: Potentiostat
+    source: Source
+
+    def devices(self) -> tuple[Any, ...]:
+        """Return the devices in the order they are declared."""
+        return tuple(getattr(self, field.name) for field in fields(self))
+
+
+def connect_beamline(pvs: BeamlinePVs, timeout_s: float = 10.0) -> Beamline:
+    """Connect to every process variable at once.
+
+    Parameters
+    ----------
+    pvs : BeamlinePVs
+        Names of the process variables.
+    timeout_s : float
+        Longest wait for all of them together.
+
+    Raises
+    ------
+    NotConnectedError
+        Names every process variable that did not answer, by device.
+    """
+    beamline = Beamline(
+        rotation=Rotation(pvs.rotation, name="rotation"),
+        sample_stage=SampleStage(
+            name="sample_stage", x_record=pvs.sample_x, y_record=pvs.sample_y
+        ),
+        camera=Camera(pvs.camera, name="camera"),
+        position_compare=Zebra(pvs.position_compare, name="position_compare"),
+        shutter=Shutter(pvs.shutter, name="shutter"),
+        potentiostat=Potentiostat(pvs.potentiostat, name="potentiostat"),
+        source=Source(
+            name="source",
+            ring_current_pv=pvs.ring_current,
+            id_gap_record=pvs.id_gap,
+            photon_energy_pv=pvs.photon_energy,
+            filters_prefix=pvs.filters,
+        ),
+    )
+    wanted = {device.name: _signals(device) for device in beamline.devices()}
+    signals = [signal for group in wanted.values() for signal in group]
+    deadline_s = time.monotonic() + timeout_s
+    pause = threading.Event()
+    # Signals connect in Channel Access threads; waiting for them one by one, in the
+    # order of the list, would add up their timeouts.
+    while not all(signal.connected for signal in signals):
+        if time.monotonic() > deadline_s:
+            break
+        pause.wait(POLL_S)
+    missing = {
+        name: [pv for signal in signals for pv in _missing_pvs(signal)]
+        for name, signals in wanted.items()
+    }
+    missing = {name: pvs for name, pvs in missing.items() if pvs}
+    if missing:
+        number = sum(len(pvs) for pvs in missing.values())
+        tree = "; ".join(f"{name}: {', '.join(pvs)}" for name, pvs in missing.items())
+        raise NotConnectedError(
+            f"{number} process variable(s) did not answer within {timeout_s:g} s:"
+            f" {tree}. Check that the IOCs run, the names, and EPICS_CA_ADDR_LIST"
+        )
+    for device in beamline.devices():
+        # Also waits for what needs a first value, such as a motor's position.
+        try:
+            device.wait_for_connection(timeout=max(timeout_s, 1.0))
+        except TimeoutError as error:
+            raise NotConnectedError(
+                f"{device.name} is connected but gave no values within"
+                f" {timeout_s:g} s: {error}"
+            ) from error
+    return beamline
+
+
+def _signals(device: Device) -> list[Any]:
+    used = device.used_signals() if isinstance(device, Camera) else []
+    return used + [
+        walk.item
+        for walk in device.walk_signals(include_lazy=False)
+        if walk.item not in used
+    ]
+
+
+def _missing_pvs(signal: Any) -> list[str]:
+    """Return the PVs of a signal that are not connected."""
+    if signal.connected or not hasattr(signal, "pvname"):
+        return []
+    names = {"read": signal.pvname, "write": getattr(signal, "setpoint_pvname", None)}
+    parts = [
+        getattr(signal, "_read_pv", None),
+        getattr(signal, "_write_pv", None),
+    ]
+    dead = [pv.pvname for pv in parts if pv is not None and not pv.connected]
+    return sorted(set(dead)) or [names["read"]]

@@ -1,0 +1,98 @@
+"""A status that waits for one signal and says in words what it waited for."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from ophyd import Device
+from ophyd.status import DeviceStatus
+
+from .errors import DeviceError
+
+
+class SignalStatus(DeviceStatus):
+    """Done when a monitored signal has the wanted value.
+
+    Parameters
+    ----------
+    device : Device
+        Named in the error.
+    signal : ophyd signal
+        Monitored; its present value counts.
+    wanted : callable
+        Tells whether a value is the wanted one.
+    timeout_s : float
+        Longest wait.
+    what : str
+        What is waited for, as in "the shutter to open".
+    refused : callable, optional
+        Tells whether a value means that it will never come.
+    run : bool
+        Whether the present value counts.
+    """
+
+    def __init__(
+        self,
+        device: Device,
+        signal: Any,
+        wanted: Callable[[Any], bool],
+        *,
+        timeout_s: float,
+        what: str,
+        refused: Callable[[Any], bool] | None = None,
+        run: bool = True,
+    ) -> None:
+        super().__init__(device, call_stop_on_failure=False)
+        self._signal = signal
+        self._wanted = wanted
+        self._what = what
+        self._timeout_s = timeout_s
+        self._refused = refused
+        self._ending = threading.Lock()
+        self._timer = threading.Timer(timeout_s, self._too_late)
+        self._timer.daemon = True
+        self._timer.start()
+        signal.subscribe(self._changed, run=run)
+
+    def finish(self) -> None:
+        """End the wait because something else shows that it is over."""
+        self._end(None)
+
+    def _changed(self, value: Any = None, **_kwargs: Any) -> None:
+        if value is None:
+            return
+        if self._wanted(value):
+            self._end(None)
+        elif self._refused is not None and self._refused(value):
+            self._end(
+                DeviceError(
+                    f"{self.device.name}: waited for {self._what}, but"
+                    f" {self._signal.pvname} reads {value!r}: look at the device,"
+                    " clear its fault, then go on"
+                )
+            )
+
+    def _too_late(self) -> None:
+        self._end(
+            DeviceError(
+                f"{self.device.name}: waited {self._timeout_s:g} s for {self._what};"
+                f" {self._signal.pvname} reads {self._signal.value!r}: check the"
+                " device and its IOC"
+            )
+        )
+
+    def _end(self, error: Exception | None) -> None:
+        with self._ending:
+            if self._externally_initiated_completion:
+                return
+            if error is None:
+                self.set_finished()
+            else:
+                self.set_exception(error)
+
+    def _settled(self) -> None:
+        self._timer.cancel()
+        self._signal.clear_sub(self._changed)
+        super()._settled()

@@ -1,0 +1,303 @@
+"""The whole experiment: half-cycle, open circuit, tomogram, again and again."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import bluesky.plan_stubs as bps
+import bluesky.preprocessors as bpp
+from bluesky.utils import FailedStatus, MsgGenerator, RunEngineControlException
+
+from devices.beamline import Beamline
+from devices.errors import DeviceError
+
+from .failures import describe
+from .half_cycle import HalfCycleOutcome, half_cycle
+from .journal import StepJournal
+from .safe_state import safe_state
+from .scan_files import RawFileNames
+from .settings import CyclingSettings, ScanSettings
+from .steps import HalfCycleStep, Step, TomogramStep
+from .tomogram import tomogram
+
+# What a new attempt can mend; anything else is a fault of the program or the plan.
+RETAKEN = (DeviceError, FailedStatus, TimeoutError, FileExistsError)
+# Less than this is not worth another step (s).
+SHORTEST_STEP_S = 0.1
+
+logger = logging.getLogger(__name__)
+
+EndKind = Literal["completed", "short_circuit", "stopped"]
+
+
+@dataclass(frozen=True)
+class ExperimentOutcome:
+    """Why an experiment ended and how far it came.
+
+    Attributes
+    ----------
+    kind : str
+        ``completed``, ``short_circuit`` or ``stopped``.
+    reason : str
+        One line.
+    half_cycles, tomograms : int
+        Steps done in this call.
+    gross_charge_c, net_charge_c : float
+        Charge passed since the pristine cell: magnitudes added, and signed.
+    """
+
+    kind: EndKind
+    reason: str
+    half_cycles: int
+    tomograms: int
+    gross_charge_c: float
+    net_charge_c: float
+
+
+def experiment(
+    beamline: Beamline,
+    scan: ScanSettings,
+    cycling: CyclingSettings,
+    steps: Sequence[Step],
+    journal: StepJournal,
+    files: RawFileNames,
+    md: Mapping[str, Any] | None = None,
+    *,
+    gross_charge_c: float = 0.0,
+    net_charge_c: float = 0.0,
+    attempts: Mapping[int, int] | None = None,
+) -> MsgGenerator[ExperimentOutcome]:
+    """Cycle the cell and scan it after every half-cycle, until the end or a short.
+
+    One run for each tomogram and each half-cycle (``plan_name`` says which). A
+    spoilt tomogram is retaken in a new run; an interrupted half-cycle is continued
+    with the time that is left. After a short circuit one last tomogram is taken.
+    However it ends, the cell is at open circuit, the shutter closed, the stage and
+    the camera stopped.
+
+    Parameters
+    ----------
+    beamline : Beamline
+        Connected devices.
+    scan, cycling : ScanSettings, CyclingSettings
+        What to do.
+    steps : sequence of Step
+        What is still to be done, in order.
+    journal : StepJournal
+        Told before a step begins and when it has ended.
+    files : RawFileNames
+        Names the camera's files.
+    md : mapping, optional
+        Goes into every start document.
+    gross_charge_c, net_charge_c : float
+        Charge that passed before these steps.
+    attempts : mapping, optional
+        Number of the first attempt for a step's index, where it is not 0.
+    """
+    _check_steps(steps)
+    runner = _Runner(
+        beamline,
+        scan,
+        cycling,
+        journal,
+        files,
+        dict(md or {}),
+        dict(attempts or {}),
+        gross_charge_c,
+        net_charge_c,
+    )
+
+    def plan() -> MsgGenerator[ExperimentOutcome]:
+        # A half-cycle or a scan must never be replayed: a pause ends the plan.
+        yield from bps.clear_checkpoint()
+        return (yield from runner.run(steps))
+
+    return (yield from bpp.finalize_wrapper(plan(), lambda: safe_state(beamline)))
+
+
+class _Runner:
+    """Counts of one experiment while its plan runs."""
+
+    def __init__(
+        self,
+        beamline: Beamline,
+        scan: ScanSettings,
+        cycling: CyclingSettings,
+        journal: StepJournal,
+        files: RawFileNames,
+        md: dict[str, Any],
+        attempts: dict[int, int],
+        gross_charge_c: float,
+        net_charge_c: float,
+    ) -> None:
+        self.beamline = beamline
+        self.scan = scan
+        self.cycling = cycling
+        self.journal = journal
+        self.files = files
+        self.md = md
+        self.attempts = attempts
+        self.gross_charge_c = gross_charge_c
+        self.net_charge_c = net_charge_c
+        self.half_cycles = 0
+        self.tomograms = 0
+
+    def run(self, steps: Sequence[Step]) -> MsgGenerator[ExperimentOutcome]:
+        for step in steps:
+            if isinstance(step, TomogramStep):
+                yield from self._scan(step)
+                continue
+            short = yield from self._cycle(step)
+            if short:
+                return (yield from self._end_shorted(steps, step, short))
+        return self._end("completed", f"all {len(steps)} steps done")
+
+    def _end_shorted(
+        self, steps: Sequence[Step], step: HalfCycleStep, short: str
+    ) -> MsgGenerator[ExperimentOutcome]:
+        reason = f"short circuit in half-cycle {step.half_cycle}: {short}"
+        self.journal.decide(f"stop: {reason}")
+        last = _next_tomogram(steps, step)
+        if last is not None and self.cycling.tomogram_after_short:
+            yield from self._scan(last)
+        return self._end("short_circuit", reason)
+
+    def _end(self, kind: EndKind, reason: str) -> ExperimentOutcome:
+        self.journal.decide(f"end: {reason}")
+        return ExperimentOutcome(
+            kind=kind,
+            reason=reason,
+            half_cycles=self.half_cycles,
+            tomograms=self.tomograms,
+            gross_charge_c=self.gross_charge_c,
+            net_charge_c=self.net_charge_c,
+        )
+
+    def _run_md(self) -> dict[str, Any]:
+        return {
+            **self.md,
+            "gross_charge_c": self.gross_charge_c,
+            "net_charge_c": self.net_charge_c,
+        }
+
+    # --- half-cycles --------------------------------------------------------------
+
+    def _cycle(self, step: HalfCycleStep) -> MsgGenerator[str]:
+        """Drive one half-cycle to its end; return the evidence of a short, or ""."""
+        first = self.attempts.get(step.index, 0)
+        left = step
+        for attempt in range(first, first + self.cycling.attempts_max):
+            self.journal.begin(left, attempt)
+            try:
+                outcome = yield from half_cycle(
+                    self.beamline,
+                    left,
+                    self.cycling,
+                    attempt=attempt,
+                    md=self._run_md(),
+                )
+            except BaseException as error:
+                self.journal.failed(left, attempt, describe(error))
+                raise
+            self.gross_charge_c += abs(outcome.charge_c)
+            self.net_charge_c += outcome.charge_c
+            left_s = left.duration_s - outcome.elapsed_s
+            if outcome.short_circuit or not outcome.fault:
+                self.half_cycles += 1
+                self.journal.done(left, attempt, _half_cycle_note(outcome))
+                yield from bps.sleep(self.cycling.rest_s)
+                return outcome.short_circuit
+            self.journal.failed(left, attempt, outcome.fault)
+            if not outcome.resumable:
+                raise DeviceError(
+                    f"half-cycle {step.half_cycle} cannot be continued: {outcome.fault}"
+                )
+            if left_s < SHORTEST_STEP_S:
+                self.half_cycles += 1
+                self.journal.done(left, attempt, _half_cycle_note(outcome))
+                return ""
+            left = replace(left, duration_s=left_s)
+            self.journal.decide(
+                f"half-cycle {step.half_cycle} goes on with the {left_s:.1f} s left"
+                f" after: {outcome.fault}"
+            )
+        raise DeviceError(
+            f"half-cycle {step.half_cycle} was interrupted"
+            f" {self.cycling.attempts_max} times; look at the potentiostat"
+        )
+
+    # --- tomograms ----------------------------------------------------------------
+
+    def _scan(self, step: TomogramStep) -> MsgGenerator[None]:
+        """Take one tomogram, in as many runs as it needs and may have."""
+        first = self.attempts.get(step.index, 0)
+        last = first + self.scan.attempts_max - 1
+        for attempt in range(first, last + 1):
+            raw_files = self.files.raw_files(step.scan_number, attempt)
+            self.journal.begin(step, attempt)
+            try:
+                uid = yield from tomogram(
+                    self.beamline,
+                    self.scan,
+                    step,
+                    raw_files,
+                    attempt=attempt,
+                    md=self._run_md(),
+                )
+            except RETAKEN as error:
+                self.journal.failed(step, attempt, describe(error))
+                if isinstance(error, RunEngineControlException) or attempt == last:
+                    raise
+                self.journal.decide(
+                    f"retake scan {step.scan_number} as attempt {attempt + 1}"
+                )
+                # Whatever failed, the cell and the beamline are safe before a retake.
+                yield from safe_state(self.beamline)
+            except BaseException as error:
+                self.journal.failed(step, attempt, describe(error))
+                raise
+            else:
+                self.tomograms += 1
+                self.journal.done(
+                    step,
+                    attempt,
+                    {
+                        "run_uid": uid,
+                        "num_projections": self.scan.num_projections,
+                        "raw_files": {k: str(v) for k, v in raw_files.items()},
+                    },
+                )
+                return
+
+
+def _half_cycle_note(outcome: HalfCycleOutcome) -> dict[str, object]:
+    return {
+        "charge_c": outcome.charge_c,
+        "elapsed_s": outcome.elapsed_s,
+        "end_reason": outcome.end_reason,
+        "short_circuit": outcome.short_circuit,
+        "fault": outcome.fault,
+    }
+
+
+def _next_tomogram(steps: Sequence[Step], step: Step) -> TomogramStep | None:
+    """Return the tomogram that follows `step`."""
+    following = steps[list(steps).index(step) + 1 :]
+    return next((s for s in following if isinstance(s, TomogramStep)), None)
+
+
+def _check_steps(steps: Sequence[Step]) -> None:
+    indices = [step.index for step in steps]
+    if indices != sorted(set(indices)):
+        raise ValueError(f"steps have the indices {indices}; each comes once, in order")
+    for step in steps:
+        if isinstance(step, HalfCycleStep) and (
+            step.duration_s <= 0 or step.current_ma == 0
+        ):
+            raise ValueError(
+                f"half-cycle {step.half_cycle} has {step.current_ma:g} mA for"
+                f" {step.duration_s:g} s; it needs a current and a positive time"
+            )

@@ -1,0 +1,52 @@
+"""A series of frames into a file of its own, as a stream of the open run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import bluesky.plan_stubs as bps
+from bluesky.utils import MsgGenerator
+
+from devices.camera import FrameSeries
+
+# Often enough for the analysis to keep up, seldom enough to cost nothing.
+FLUSH_PERIOD_S = 0.5
+
+
+def record_frames(
+    camera: Any,
+    series: FrameSeries,
+    stream: str,
+    *,
+    flyers: Sequence[Any] = (),
+    watch: Sequence[str] = (),
+) -> MsgGenerator[None]:
+    """Record `series` into `stream`, documents following the file as it grows.
+
+    Parameters
+    ----------
+    camera : Camera
+        Staged.
+    series : FrameSeries
+        File, number, times and trigger.
+    stream : str
+        Name of the stream, new in this run.
+    flyers : sequence
+        Prepared devices that run with the camera, started in this order after it
+        waits for triggers; the stage last.
+    watch : sequence of str
+        Groups of guards whose failure ends the recording at once.
+    """
+    yield from bps.prepare(camera, series, wait=True)
+    yield from bps.declare_stream(camera, name=stream, collect=True)
+    yield from bps.kickoff(camera, wait=True)
+    for flyer in flyers:
+        yield from bps.kickoff(flyer, wait=True)
+    yield from bps.collect_while_completing(
+        [camera, *flyers],
+        [camera],
+        flush_period=FLUSH_PERIOD_S,
+        stream_name=stream,
+        watch=watch,
+    )
