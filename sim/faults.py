@@ -1,0 +1,76 @@
+"""The faults that the simulation can inject, and when: plain data and parsing."""
+
+import re
+from dataclasses import dataclass
+
+FAULTS: dict[str, str] = {
+    "dropped_frame": "the driver loses one frame: a gap in the unique ids",
+    "camera_hang": "the camera delivers no more frames until cleared",
+    "hdf5_write_error": "the file writer refuses the next frame",
+    "disk_full": "the file writer meets ENOSPC until cleared",
+    "stage_stall": "the rotation stands still and reports that it moves",
+    "limit_hit": "the rotation runs onto a limit switch",
+    "shutter_stuck_closed": "the shutter does not open",
+    "shutter_stuck_open": "the shutter does not close",
+    "beam_dump": "the stored beam is lost until cleared",
+    "top_up": "current is injected into the ring at once",
+    "compliance": "the potentiostat cannot drive the current asked for",
+    "wrong_polarity": "the leads are swapped: current and voltage change sign",
+    "stale_voltage": "the potentiostat stops delivering samples",
+    "short_circuit": "the cell's voltage collapses",
+    "ioc_death": "the IOC process dies without a word",
+}
+
+_WHEN = re.compile(
+    r"^(?P<kind>half_cycle|scan):(?P<number>\d+)(?:\+(?P<fraction>0?\.\d+|0|1(?:\.0*)?))?$"
+    r"|^t=(?P<seconds>\d+(?:\.\d*)?)$"
+)
+
+
+@dataclass(frozen=True)
+class PlannedFault:
+    """One fault and the moment at which it strikes.
+
+    Attributes
+    ----------
+    name : str
+        Key of `FAULTS`.
+    kind : str
+        ``"half_cycle"``, ``"scan"`` or ``"t"``.
+    number : int
+        Which half-cycle (from 1) or scan (from 0).
+    fraction : float
+        How far into it, 0 to 1.
+    seconds : float
+        For ``"t"``: simulated seconds after the start.
+    """
+
+    name: str
+    kind: str
+    number: int = 0
+    fraction: float = 0.0
+    seconds: float = 0.0
+
+
+def parse_fault(text: str) -> PlannedFault:
+    """Return the fault asked for as ``NAME@WHEN``.
+
+    WHEN is ``half_cycle:3``, ``scan:2``, either with ``+0.5`` (half through it), or
+    ``t=120`` (simulated seconds after the start).
+    """
+    name, _, when = text.partition("@")
+    if name not in FAULTS:
+        raise ValueError(
+            f"fault {name!r} is unknown; allowed: {', '.join(sorted(FAULTS))}"
+        )
+    match = _WHEN.match(when)
+    if match is None:
+        raise ValueError(
+            f"fault {text!r} needs a moment: NAME@half_cycle:3, NAME@scan:2, "
+            "NAME@scan:2+0.5 or NAME@t=120"
+        )
+    if match["seconds"] is not None:
+        return PlannedFault(name, "t", seconds=float(match["seconds"]))
+    return PlannedFault(
+        name, match["kind"], int(match["number"]), float(match["fraction"] or 0.0)
+    )

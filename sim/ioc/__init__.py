@@ -1,0 +1,1 @@
+"""Simulated IOCs: what each device of the beamline serves over Channel Access."""

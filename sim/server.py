@@ -1,0 +1,194 @@
+"""The process behind the simulated beamline: ``python -m sim.server``.
+
+It reads one line of JSON from its standard input, says ``ready`` on its standard
+output once clients can connect, and ends when its standard input closes, so that no
+server outlives the program that started it.
+"""
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+# Monitors are sent at least this often under load: a guard waits for them.
+os.environ.setdefault("CAPROTO_SERVER_HIGH_LOAD_TIMEOUT_SEC", "0.002")
+
+import caproto
+from caproto.asyncio.server import Context
+
+from devices.potentiostat_ioc import PotentiostatIOC
+from devices.pvs import BeamlinePVs, simulated_pvs
+from sim.clock import Clock
+from sim.ioc.camera import PcoCamera
+from sim.ioc.motor import MotorRecord
+from sim.ioc.repeater import run_repeater
+from sim.ioc.shutter import ShutterIOC
+from sim.ioc.source import FiltersIOC, SourceIOC
+from sim.ioc.zebra import ZebraIOC
+from sim.settings import SimulationSettings
+from sim.world import World
+
+log = logging.getLogger(__name__)
+
+READY = "ready"
+
+
+def stamp_with(clock: Clock) -> None:
+    """Let caproto stamp every PV, puts of clients included, with the clock."""
+    # caproto offers no hook: its data module asks its `time` for the time.
+    data_module: Any = sys.modules[caproto.ChannelData.__module__]
+    data_module.time = SimpleNamespace(time=clock.now)
+
+
+class SimulatedIOC:
+    """All records of the simulated beamline.
+
+    Parameters
+    ----------
+    world : World
+    pvs : BeamlinePVs
+        Names to serve.
+    """
+
+    def __init__(self, world: World, pvs: BeamlinePVs) -> None:
+        self.world = world
+        stages, source = world.settings.stages, world.settings.source
+        sample_limits = (-stages.sample_limit_mm, stages.sample_limit_mm)
+        self.rotation = MotorRecord(
+            pvs.rotation,
+            axis=world.rotation,
+            world=world,
+            units="deg",
+            velocity=stages.rotation_speed_deg_s,
+            acceleration_s=stages.rotation_acceleration_s,
+            limits=(-stages.rotation_limit_deg, stages.rotation_limit_deg),
+        )
+        self.sample_x, self.sample_y = (
+            MotorRecord(
+                name,
+                axis=axis,
+                world=world,
+                units="mm",
+                velocity=stages.sample_speed_mm_s,
+                acceleration_s=stages.sample_acceleration_s,
+                limits=sample_limits,
+            )
+            for name, axis in (
+                (pvs.sample_x, world.sample_x),
+                (pvs.sample_y, world.sample_y),
+            )
+        )
+        self.id_gap = MotorRecord(
+            pvs.id_gap,
+            axis=world.id_gap,
+            world=world,
+            units="mm",
+            velocity=1.0,
+            acceleration_s=0.2,
+            limits=(4.0, max(30.0, source.id_gap_mm)),
+        )
+        self.camera = PcoCamera(pvs.camera, world=world)
+        self.zebra = ZebraIOC(pvs.position_compare, world=world, camera=self.camera)
+        self.shutter = ShutterIOC(pvs.shutter, world=world)
+        self.source = SourceIOC(pvs, world=world)
+        self.filters = FiltersIOC(pvs.filters)
+        self.potentiostat = PotentiostatIOC(pvs.potentiostat, driver=world.instrument)
+
+    async def begin(self) -> None:
+        """Fill in the records; clients connect after it."""
+        for motor in (self.rotation, self.sample_x, self.sample_y, self.id_gap):
+            await motor.begin()
+
+    @property
+    def pvdb(self) -> dict[str, Any]:
+        """Every PV by its name."""
+        groups = (
+            self.rotation,
+            self.sample_x,
+            self.sample_y,
+            self.id_gap,
+            self.camera,
+            self.zebra,
+            self.shutter,
+            self.source,
+            self.filters,
+            self.potentiostat,
+        )
+        return {name: pv for group in groups for name, pv in group.pvdb.items()}
+
+
+async def serve(
+    settings: SimulationSettings, directory: Path, pvs: BeamlinePVs
+) -> None:
+    """Serve the beamline until the standard input closes or SIGTERM comes."""
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+    loop.add_reader(sys.stdin.fileno(), _read_to_end, ended)
+    loop.add_signal_handler(signal.SIGTERM, ended.set)
+    clock = Clock(settings.clock_factor)
+    stamp_with(clock)
+    world = World(settings, directory, clock)
+    ioc = SimulatedIOC(world, pvs)
+    context = Context(ioc.pvdb, ["127.0.0.1"])
+    await ioc.begin()
+    port = int(os.environ["EPICS_CAS_BEACON_PORT"])
+    others = [
+        asyncio.create_task(run_repeater(port)),
+        asyncio.create_task(ioc.source.run()),
+    ]
+    server = asyncio.create_task(context.run())
+    try:
+        while not context.udp_socks and not server.done():
+            await asyncio.sleep(0.01)
+        if not server.done():
+            print(READY, flush=True)
+        await asyncio.wait(
+            {server, asyncio.create_task(ended.wait())},
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+        if server.done():
+            server.result()
+    finally:
+        server.cancel()
+        for task in others:
+            task.cancel()
+        await asyncio.gather(server, *others, return_exceptions=True)
+        world.close()
+
+
+def _read_to_end(ended: asyncio.Event) -> None:
+    if not os.read(sys.stdin.fileno(), 4096):
+        ended.set()
+
+
+def main() -> None:
+    """Run the server as the request on the standard input says."""
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    # An operator's Ctrl-C is for the program that started this one.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    request = json.loads(_first_line())
+    settings = SimulationSettings.model_validate(request["settings"])
+    pvs = simulated_pvs(request["prefix"])
+    asyncio.run(serve(settings, Path(request["directory"]), pvs))
+    logging.shutdown()
+    # Threads that still draw or prepare hold nothing worth waiting for.
+    os._exit(0)
+
+
+def _first_line() -> str:
+    # Unbuffered: what follows must stay in the pipe for the event loop.
+    line = bytearray()
+    while (byte := os.read(sys.stdin.fileno(), 1)) not in {b"", b"\n"}:
+        line += byte
+    return line.decode()
+
+
+if __name__ == "__main__":
+    main()
