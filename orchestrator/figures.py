@@ -167,7 +167,9 @@ def voltage_figure(data: ExperimentData) -> str | None:
         axes.plot([], [], color=BLUE, label="charge")
         axes.plot([], [], color=ORANGE, linestyle="--", label="discharge")
         if scans:
-            axes.fill_between([], [], color=FAINT, label="scan at open circuit")
+            axes.fill_between(
+                [], [], color=FAINT, alpha=0.55, label="scan (open circuit)"
+            )
         columns = 2 if narrow else 3
         figure.legend(loc="outside upper left", ncols=columns, handlelength=1.6)
 
@@ -193,6 +195,7 @@ def _draw_scan(axes: Axes, scan: Scan, origin_s: float, unit_s: float) -> None:
         (scan.begin_s - origin_s) / unit_s,
         (scan.end_s - origin_s) / unit_s,
         color=FAINT,
+        alpha=0.55,
         linewidth=0,
         zorder=0,
     )
@@ -261,12 +264,10 @@ def volumes_figure(data: ExperimentData) -> str | None:
         filling.set_ylabel("filling fraction (%)")
         for axis in axes:
             axis.set_ylim(bottom=0)
-            axis.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10]))
-            axis.xaxis.set_major_formatter(FuncFormatter(_short_number))
             axis.yaxis.set_major_formatter(FuncFormatter(_short_number))
-        last = [filling] if narrow else list(axes)
-        for axis in last:
-            axis.set_xlabel("label (charge N, discharge N.5)")
+            _label_axis(axis)
+            if narrow and axis is not filling:
+                axis.set_xlabel("")
         if data.truth:
             crack.legend(loc="lower right")
 
@@ -286,11 +287,101 @@ def error_figure(data: ExperimentData) -> str | None:
         axes.axhline(0.0, color=INK, linewidth=0.8)
         axes.vlines(label[known], 0.0, 100 * error[known], color=BLUE, linewidth=1.2)
         axes.plot(label[known], 100 * error[known], "o", color=BLUE)
-        axes.set_xlabel("label (charge N, discharge N.5)")
-        axes.xaxis.set_major_formatter(FuncFormatter(_short_number))
+        _label_axis(axes)
         axes.set_ylabel("error of crack volume (%)")
 
     return render("error", draw, 2.6, 2.8)
+
+
+def widths_figure(data: ExperimentData) -> str | None:
+    """Return the distribution of crack widths against label, as boxes."""
+    names = ("q05", "q25", "median", "q75", "q95", "peak")
+    label, values = _columns(
+        data.rows, [f"crack_width_{name}_um" for name in names], need=2
+    )
+    if not label.size:
+        return None
+    q05, q25, median, q75, q95, peak = values
+
+    def draw(figure: Figure, narrow: bool) -> None:
+        axes = figure.subplots()
+        axes.vlines(label, q05, q95, color=BLUE, linewidth=1.2, label="5 to 95 %")
+        axes.vlines(label, q25, q75, color=BLUE, linewidth=6, label="25 to 75 %")
+        axes.plot(
+            label,
+            median,
+            linestyle="none",
+            marker="_",
+            markersize=14,
+            markeredgewidth=2,
+            color=INK,
+            label="median",
+        )
+        axes.plot(label, peak, "D", color=ORANGE, markersize=5, label="peak")
+        axes.set_ylim(bottom=0)
+        axes.set_ylabel("crack width (µm)")
+        _label_axis(axes)
+        columns = 2 if narrow else 4
+        figure.legend(loc="outside upper left", ncols=columns, handlelength=1.6)
+
+    return render("widths", draw, 3.2, 3.6)
+
+
+def thickness_figure(data: ExperimentData) -> str | None:
+    """Return how the thickness of pellet and electrodes changed since the first."""
+    layers = (
+        ("pellet", "LPS pellet", BLUE, "o"),
+        ("anode", "Li, anode", ORANGE, "s"),
+        ("cathode", "Li, cathode", GREEN, "D"),
+    )
+    drawn = []
+    for name, legend, colour, marker in layers:
+        label, (value, sd) = _columns(
+            data.rows, [f"{name}_thickness_um", f"{name}_thickness_sd_um"], need=0
+        )
+        if label.size > 1:
+            drawn.append((legend, colour, marker, label, value, sd))
+    if not drawn:
+        return None
+
+    def draw(figure: Figure, narrow: bool) -> None:
+        axes = figure.subplots()
+        axes.axhline(0.0, color=INK, linewidth=0.8)
+        for legend, colour, marker, label, value, sd in drawn:
+            axes.errorbar(
+                label,
+                value - value[0],
+                yerr=np.where(np.isfinite(sd), sd, 0.0),
+                color=colour,
+                marker=marker,
+                markersize=5,
+                capsize=2.5,
+                label=f"{legend} (first {value[0]:.1f} µm)",
+            )
+        axes.set_ylabel("change of thickness (µm)")
+        _label_axis(axes)
+        columns = 1 if narrow else 3
+        figure.legend(loc="outside upper left", ncols=columns, handlelength=1.6)
+
+    return render("thickness", draw, 3.2, 3.8)
+
+
+def _columns(
+    rows: Sequence[Mapping[str, Any]], names: Sequence[str], need: int
+) -> tuple[NDArray[np.float64], list[NDArray[np.float64]]]:
+    """Return labels and columns of the rows where the column `need` has a number."""
+    label = np.array([label_number(row.get("label")) for row in rows], dtype=float)
+    values = [np.array([finite(row, name) for row in rows]) for name in names]
+    if not rows:
+        return label, values
+    known = np.isfinite(label) & np.isfinite(values[need])
+    return label[known], [column[known] for column in values]
+
+
+def _label_axis(axes: Axes) -> None:
+    axes.set_xlabel("label (charge N, discharge N.5)")
+    axes.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10]))
+    axes.xaxis.set_major_formatter(FuncFormatter(_short_number))
 
 
 def _series(

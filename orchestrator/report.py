@@ -11,7 +11,14 @@ import numpy as np
 from markupsafe import Markup
 
 from analysis.errors import DataError
-from orchestrator.figures import error_figure, voltage_figure, volumes_figure
+from orchestrator.config import Experiment
+from orchestrator.figures import (
+    error_figure,
+    thickness_figure,
+    voltage_figure,
+    volumes_figure,
+    widths_figure,
+)
 from orchestrator.journal import Entry
 from orchestrator.layout import Layout
 from orchestrator.report_data import ExperimentData, finite, read_experiment
@@ -90,13 +97,12 @@ def render_report(data: ExperimentData) -> str:
         "data": data,
         "summary": _summary(data),
         "voltage": _markup(voltage_figure(data)),
-        "voltage_note": "",
         "slices": slices,
         "volumes": _markup(volumes_figure(data)),
         "error": error,
         "error_note": _error_note(data),
-        "widths": None,
-        "widths_note": "",
+        "widths": _markup(widths_figure(data)),
+        "thickness": _markup(thickness_figure(data)),
         "table": _table(data),
         "events": _events(data.entries),
         "steps": _steps(data.entries),
@@ -113,6 +119,8 @@ def render_report(data: ExperimentData) -> str:
         sections.append(("volumes", "Cracks and lithium"))
     if context["widths"]:
         sections.append(("widths", "Crack width"))
+    if context["thickness"]:
+        sections.append(("thickness", "Thickness"))
     if context["table"]["rows"]:
         sections.append(("measurements", "Measurements"))
     sections += [("journal", "Journal"), ("provenance", "Provenance")]
@@ -136,7 +144,12 @@ def _summary(data: ExperimentData) -> dict[str, Any]:
     charge = [finite(row, "gross_charge_c") for row in data.rows]
     facts = [
         ("Began", _time(begun) if begun else "not recorded"),
-        ("Last entry", _time(ended) if ended else "not recorded"),
+        (
+            "Ended" if data.ended else "Last entry",
+            f"{_time(ended)}, after {_duration(ended - begun)}"
+            if ended and begun
+            else "not recorded",
+        ),
         ("Half-cycles", str(len(half_cycles))),
         (
             "Tomograms",
@@ -144,15 +157,45 @@ def _summary(data: ExperimentData) -> dict[str, Any]:
             + (f", {retakes} spoilt and retaken" if retakes else ""),
         ),
     ]
-    currents = {abs(cycle.asked_current_ma) for cycle in data.half_cycles}
-    if currents:
-        facts.append(("Current", f"± {1000 * max(currents):.4g} µA"))
     known = [value for value in charge if np.isfinite(value)]
     if known:
         facts.append(("Charge passed, both directions", f"{1000 * max(known):.4g} mC"))
     if data.truth:
         facts.append(("Crack volume against truth", _error_summary(data)))
-    return {"outcome": outcome, "tone": tone, "facts": facts}
+    title = ""
+    if data.experiment is not None:
+        title = data.experiment.experiment.title
+        facts += _asked(data.experiment)
+    return {"outcome": outcome, "tone": tone, "title": title, "facts": facts}
+
+
+def _asked(experiment: Experiment) -> list[tuple[str, str]]:
+    """Return what the configuration asked for."""
+    section, cycling, scan = (
+        experiment.experiment,
+        experiment.cycling,
+        experiment.scan,
+    )
+    current_ua = 1000 * abs(cycling.current_ma(1, experiment.electrode_area_cm2))
+    facts = [
+        ("Sample", section.sample),
+        (
+            "Cycling",
+            f"± {current_ua:.4g} µA ({cycling.current_density_ma_cm2:g} mA/cm²), "
+            f"{_duration(cycling.half_cycle_duration_s)} each way, "
+            f"{cycling.num_half_cycles} half-cycles at most",
+        ),
+        (
+            "Scan",
+            f"{scan.num_projections} projections over {scan.range_deg:g}°, "
+            f"{scan.exposure_time_s:g} s each, pixel {scan.pixel_size_um:g} µm",
+        ),
+    ]
+    if section.operators:
+        facts.append(("Operators", ", ".join(section.operators)))
+    if section.proposal:
+        facts.append(("Proposal", section.proposal))
+    return facts
 
 
 def _outcome(data: ExperimentData) -> tuple[str, str]:
@@ -202,7 +245,7 @@ def _slices(data: ExperimentData, faults: list[str]) -> dict[str, Any]:
             continue
         path = data.layout.tomogram_file(number)
         try:
-            found.append((title, label, read_slices(path)))
+            found.append((title, label, read_slices(path, _centre(row))))
         except (DataError, OSError, ValueError, KeyError) as error:
             line = str(error).splitlines()[0] if str(error) else type(error).__name__
             faults.append(f"{path.name}: no slices ({line})")
@@ -240,6 +283,17 @@ def _slices(data: ExperimentData, faults: list[str]) -> dict[str, Any]:
         "black": f"{scale.black * per_cm:.2f}",
         "white": f"{scale.white * per_cm:.2f}",
     }
+
+
+def _centre(row: Mapping[str, Any]) -> tuple[float, float, float] | None:
+    """Return the middle of the pellet, voxel (z, y, x), where it was found."""
+    top, bottom = finite(row, "pellet_top_row"), finite(row, "pellet_bottom_row")
+    centre = (
+        (top + bottom) / 2,
+        finite(row, "pellet_centre_y_px"),
+        finite(row, "pellet_centre_x_px"),
+    )
+    return centre if np.isfinite(centre).all() else None
 
 
 def _direction(label: str) -> str:

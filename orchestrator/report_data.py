@@ -16,6 +16,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from orchestrator.config import Experiment, load_experiment
 from orchestrator.errors import ConfigurationError, InsituError
 from orchestrator.journal import Entry, read_entries
 from orchestrator.layout import Layout
@@ -78,6 +79,8 @@ class ExperimentData:
         Rows of ``results/measurements.csv``, numbers as floats, empty cells as None.
     truth : sequence of mapping
         Rows of ``results/truth_comparison.csv``; dry runs only.
+    experiment : Experiment, optional
+        ``experiment.yaml``, where this version of the program can read it.
     faults : sequence of str
         One line for each part that could not be read.
     """
@@ -91,6 +94,7 @@ class ExperimentData:
     rows: Sequence[Mapping[str, Any]]
     truth: Sequence[Mapping[str, Any]]
     configuration: str
+    experiment: Experiment | None = None
     faults: Sequence[str] = field(default_factory=tuple)
 
     @property
@@ -145,6 +149,11 @@ def read_experiment(directory: Path) -> ExperimentData:
     configuration = _part(
         lambda: layout.experiment_file.read_text(encoding="utf-8"), "", faults
     )
+    experiment = None
+    if configuration:
+        experiment = _part(
+            lambda: load_experiment(layout.experiment_file), None, faults
+        )
     half_cycles = documents.half_cycles()
     scans = [_scan(start, documents.stops.get(uid)) for uid, start in documents.scans()]
     session = _last_details(entries, "session")
@@ -167,6 +176,7 @@ def read_experiment(directory: Path) -> ExperimentData:
         rows=rows,
         truth=truth,
         configuration=configuration,
+        experiment=experiment,
         faults=tuple(faults),
     )
 

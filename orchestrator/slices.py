@@ -50,11 +50,20 @@ class GreyScale:
     white: float
 
 
-def read_slices(path: Path) -> OrthogonalSlices:
-    """Read the three middle slices of a tomogram.
+def read_slices(
+    path: Path, centre: tuple[float, float, float] | None = None
+) -> OrthogonalSlices:
+    """Read three slices of a tomogram.
 
     A pyramid level is read where there is one at least as wide as the picture: at
     paper scale the full volume would be 57 GB.
+
+    Parameters
+    ----------
+    path : Path
+        File of the tomogram.
+    centre : tuple of float, optional
+        Voxel (z, y, x) that the slices meet in; the middle of the volume if absent.
 
     Raises
     ------
@@ -62,21 +71,26 @@ def read_slices(path: Path) -> OrthogonalSlices:
         The file cannot be read.
     """
     with Hdf5Volume(path) as volume:
-        shape, voxel_size_um = volume.shape, volume.voxel_size_um
-    with h5py.File(path, "r") as file:
-        dataset = _coarse_enough(file)
-        if dataset is None:
-            with Hdf5Volume(path) as volume:
-                return _from_volume(volume)
-        z, y, x = (size // 2 for size in dataset.shape)
-        factor = shape[2] / dataset.shape[2]
-        return OrthogonalSlices(
-            top=_scaled(dataset, dataset[z]),
-            front=_scaled(dataset, dataset[:, y]),
-            side=_scaled(dataset, dataset[:, :, x]),
-            voxel_size_um=voxel_size_um * factor,
-            pixel_size_um=voxel_size_um,
+        shape, size_um = volume.shape, volume.voxel_size_um
+        at = tuple(
+            min(max(round(centre[axis]), 0), size - 1) if centre else size // 2
+            for axis, size in enumerate(shape)
         )
+        with h5py.File(path, "r") as file:
+            dataset = _coarse_enough(file)
+            if dataset is None:
+                return _from_volume(volume, at)
+            z, y, x = (
+                min(place * size // full, size - 1)
+                for place, size, full in zip(at, dataset.shape, shape, strict=True)
+            )
+            return OrthogonalSlices(
+                top=_scaled(dataset, dataset[z]),
+                front=_scaled(dataset, dataset[:, y]),
+                side=_scaled(dataset, dataset[:, :, x]),
+                voxel_size_um=size_um * shape[2] / dataset.shape[2],
+                pixel_size_um=size_um,
+            )
 
 
 def _coarse_enough(file: h5py.File) -> h5py.Dataset | None:
@@ -100,7 +114,7 @@ def _scaled(dataset: h5py.Dataset, stored: NDArray[np.generic]) -> NDArray[np.fl
     return np.asarray(stored, dtype=np.float32) * np.float32(scale) + np.float32(offset)
 
 
-def _from_volume(volume: Hdf5Volume) -> OrthogonalSlices:
+def _from_volume(volume: Hdf5Volume, at: tuple[int, ...]) -> OrthogonalSlices:
     nz, ny, nx = volume.shape
     front = np.empty((nz, nx), np.float32)
     side = np.empty((nz, ny), np.float32)
@@ -108,9 +122,9 @@ def _from_volume(volume: Hdf5Volume) -> OrthogonalSlices:
     for start in range(0, nz, rows):
         stop = min(start + rows, nz)
         slab = volume.slab(start, stop)
-        front[start:stop] = slab[:, ny // 2]
-        side[start:stop] = slab[:, :, nx // 2]
-    top = volume.slab(nz // 2, nz // 2 + 1)[0]
+        front[start:stop] = slab[:, at[1]]
+        side[start:stop] = slab[:, :, at[2]]
+    top = volume.slab(at[0], at[0] + 1)[0]
     size_um = volume.voxel_size_um
     return OrthogonalSlices(top, front, side, size_um, size_um)
 

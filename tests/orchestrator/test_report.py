@@ -3,10 +3,12 @@
 import math
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+import yaml
 
 from orchestrator.errors import ConfigurationError
 from orchestrator.figures import thin_out
@@ -26,6 +28,7 @@ from plans.schedule import schedule
 from plans.settings import CyclingSettings
 from plans.steps import HalfCycleStep
 
+EXAMPLES = Path(__file__).parents[2] / "examples"
 START_S = 1_790_000_000.0
 CELL_NAME = 'Cell <b>7</b> & "sons"'
 LPS_PER_CM, LITHIUM_PER_CM, PIXEL_UM = 7.86, 0.095, 0.8
@@ -70,9 +73,9 @@ def make_experiment(directory, half_cycles=7, *, ended=True):
     """Write a folder as `orchestrator.session` does, without running anything."""
     layout = Layout(directory.resolve())
     layout.create()
-    layout.experiment_file.write_text(
-        f"experiment:\n  id: cell-07\n  title: '{CELL_NAME}'\n"
-    )
+    values = yaml.safe_load((EXAMPLES / "paper.yaml").read_text())
+    values["experiment"]["title"] = CELL_NAME
+    layout.experiment_file.write_text(yaml.safe_dump(values, allow_unicode=True))
     cycling = CyclingSettings(
         current_density_ma_cm2=0.15, half_cycle_duration_s=1800, num_half_cycles=14
     )
@@ -171,6 +174,14 @@ def make_experiment(directory, half_cycles=7, *, ended=True):
             "crack_volume_sd_um3": 1e6,
             "crack_fraction": measured_um3 / 1.9e9,
             "crack_width_peak_um": 3.0 + 0.1 * step.scan_number,
+            "crack_width_median_um": 3.2,
+            "crack_width_q05_um": 1.8,
+            "crack_width_q25_um": 2.6,
+            "crack_width_q75_um": 4.0,
+            "crack_width_q95_um": 6.1,
+            "pellet_thickness_um": 600.0,
+            "pellet_thickness_sd_um": 0.1,
+            "anode_thickness_um": 80.0 - min(step.scan_number, 5),
             "lithium_volume_um3": lithium_um3,
             "filling_fraction": lithium_um3 / true_um3 if true_um3 else None,
             "penetrates": step.scan_number > 0,
@@ -265,7 +276,8 @@ def test_summary_says_what_happened_and_why_it_stopped(page):
     assert "Simulated beamline" in text
     assert "Ended by a short circuit: 0.0006 V in charge 4" in text
     assert "8 taken, 8 measured" in text
-    assert "± 4.712 µA" in text
+    assert "± 4.712 µA (0.15 mA/cm²), 30 min 00 s each way" in text
+    assert "2400 projections over 180°" in text
     # 6 whole half-cycles of 8.482 mC and 1200 s of 4.712 uA
     assert "56.55 mC" in text
 
@@ -293,7 +305,10 @@ def test_figures_carry_their_axes_with_units(page):
         "filling fraction (%)",
         "label (charge N, discharge N.5)",
         "short circuit",
-        "scan at open circuit",
+        "scan (open circuit)",
+        "crack width (µm)",
+        "change of thickness (µm)",
+        "Li, anode (first 80.0 µm)",
         "simulation's truth",
     ):
         assert label in page, label
@@ -373,6 +388,15 @@ def test_slices_are_the_middle_planes(tmp_path):
     np.testing.assert_array_equal(slices.front, grey[:, 15])
     np.testing.assert_array_equal(slices.side, grey[:, :, 20])
     assert slices.voxel_size_um == pytest.approx(PIXEL_UM)
+
+
+def test_slices_meet_in_the_given_voxel_or_at_the_nearest_face(tmp_path):
+    grey = np.arange(20 * 30 * 40, dtype=np.float32).reshape(20, 30, 40)
+    write_volume(tmp_path / "t.h5", grey)
+    slices = read_slices(tmp_path / "t.h5", (3.2, 99.0, -4.0))
+    np.testing.assert_array_equal(slices.top, grey[3])
+    np.testing.assert_array_equal(slices.front, grey[:, 29])
+    np.testing.assert_array_equal(slices.side, grey[:, :, 0])
 
 
 def test_slices_come_from_a_level_of_the_pyramid_that_fills_the_picture(tmp_path):
