@@ -78,8 +78,9 @@ class VirtualCell:
         self._polarisation = Polarisation(settings)
         self._flicker = np.random.default_rng([seed, 0x50F7])
         self._noise = np.random.default_rng([seed, 0x9015E])
-        self._flicker_on = True
+        self._flicker_on = False
         self._flicker_until_s: float | None = None
+        self._flicker_fraction = 1.0
         self._path_complete = False
 
     @property
@@ -113,7 +114,7 @@ class VirtualCell:
             return False
         if short.kind == "hard":
             return True
-        return past < short.soft_span_fraction and self._flicker_on
+        return self._flicker_on
 
     def advance(
         self, duration_s: float, current_ma: float, relay_closed: bool = True
@@ -148,6 +149,8 @@ class VirtualCell:
         current = current_ma if relay_closed else 0.0
         voltage = self._polarisation.voltage_v(current, self.half_cycles)
         if self.shorted:
+            if self.settings.short.kind == "soft":
+                return voltage * self._flicker_fraction
             return voltage * self.settings.voltage.short_resistance_fraction
         return voltage + self.settings.voltage.rest_v
 
@@ -193,16 +196,23 @@ class VirtualCell:
         self._polarisation.advance(duration_s, current_ma, self.half_cycles)
 
     def _flicker_to(self, time_s: float) -> None:
-        short = self.settings.short
+        """Switch a soft short on and off until it has recovered."""
+        short, rng = self.settings.short, self._flicker
         if short.kind != "soft":
             return
-        if self.half_cycles < short.half_cycle - 1 + short.fraction:
+        past = self.half_cycles - (short.half_cycle - 1 + short.fraction)
+        if past < 0:
+            return
+        if past >= short.soft_span_fraction:
+            self._flicker_on = False
             return
         if self._flicker_until_s is None:
-            self._flicker_until_s = time_s + self._flicker.exponential(short.flicker_s)
+            self._flicker_until_s = time_s
         while self._flicker_until_s <= time_s:
             self._flicker_on = not self._flicker_on
-            self._flicker_until_s += self._flicker.exponential(short.flicker_s)
+            lasts_s = short.soft_on_s if self._flicker_on else short.soft_off_s
+            self._flicker_until_s += rng.exponential(lasts_s)
+            self._flicker_fraction = rng.uniform(*short.soft_voltage_fraction)
 
 
 def crack_volume_um3(settings: CellSettings, half_cycles: float) -> float:

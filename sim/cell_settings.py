@@ -41,6 +41,8 @@ class CrackSettings(BaseModel):
     """Change of width near the cathode: less after a charge, more after a discharge."""
     rings: bool = True
     """Semi-ellipsoidal shells where cracks start."""
+    branches: bool = True
+    """Second, narrower strands near the face where a crack starts."""
 
     @model_validator(mode="after")
     def _nucleates_before_it_crosses(self) -> Self:
@@ -64,8 +66,54 @@ class ShortSettings(BaseModel):
     """Part of that half-cycle's charge that passes before the short."""
     soft_span_fraction: float = Field(default=0.3, gt=0)
     """Charge, in half-cycles, during which a soft short flickers."""
-    flicker_s: float = Field(default=1.0, gt=0)
-    """Mean time a soft short stays on or off."""
+    soft_on_s: float = Field(default=1.0, gt=0)
+    """Mean time a soft short stays on."""
+    soft_off_s: float = Field(default=5.0, gt=0)
+    """Mean time it stays off."""
+    soft_voltage_fraction: tuple[float, float] = (0.15, 0.7)
+    """Range of the part of the voltage that is left while it is on."""
+
+
+class PelletSettings(BaseModel):
+    """The pellet's surface, texture and motion."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    roughness_um: float = Field(default=0.3, ge=0)
+    """Standard deviation of both faces' height."""
+    roughness_length_um: float = Field(default=10.0, gt=0)
+    """Distance over which a face's height changes."""
+    chips_per_mm: float = Field(default=6.0, ge=0)
+    """Chips along a millimetre of each edge."""
+    chip_um: float = Field(default=5.0, ge=0)
+    """Typical depth of a chip."""
+    grain_contrast: float = Field(default=0.02, ge=0, lt=0.3)
+    """Standard deviation of the density between grains, relative."""
+    grain_um: float = Field(default=4.0, gt=0)
+    """Size of the grains."""
+    bending_um: float = Field(default=1.5, ge=0)
+    """Height by which the rim moves against the middle, back and forth."""
+    fragment_motion_um: float = Field(default=0.6, ge=0)
+    """Motion of the fragments between cracks by the last label."""
+
+
+class InterfaceSettings(BaseModel):
+    """Voids and shards between the pellet and the lithium."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    voids_per_mm2: float = Field(default=350.0, ge=0)
+    void_radius_um: float = Field(default=14.0, gt=0)
+    """Typical lateral half-axis of a grown void."""
+    void_height_um: float = Field(default=3.0, gt=0)
+    void_cycles: float = Field(default=4.0, gt=0)
+    """Cycles after its start in which a void reaches all but 1/e of its size."""
+    void_swing: float = Field(default=0.08, ge=0, lt=0.5)
+    """How much larger a void is after a charge, and smaller after a discharge."""
+    shards_per_mm2: float = Field(default=200.0, ge=0)
+    """Shards at each face by the last label."""
+    shard_um: float = Field(default=4.0, gt=0)
+    """Typical half-axis of a shard."""
 
 
 class VoltageSettings(BaseModel):
@@ -127,6 +175,8 @@ class CellSettings(BaseModel):
     """Cycles after which all but 1/e of the compression has happened."""
 
     cracks: CrackSettings = CrackSettings()
+    pellet: PelletSettings = PelletSettings()
+    interface: InterfaceSettings = InterfaceSettings()
     short: ShortSettings = ShortSettings()
     voltage: VoltageSettings = VoltageSettings()
 

@@ -11,7 +11,7 @@ import numpy as np
 from sim.camera_noise import expose
 from sim.camera_settings import CameraSettings
 from sim.cell import CellState
-from sim.cell_settings import CellSettings
+from sim.cell_settings import CellSettings, CrackSettings
 from sim.geometry import CrackVoxels, Growth, Lattice, Morphology
 from sim.lithium import FoilThickness, foil_thickness_um
 from sim.optics import Beam, Sensor, blur, blur_kernel, make_sensor
@@ -73,14 +73,22 @@ class Projector:
         self._columns = np.arange(camera.num_columns, dtype=float)
         self._rows = np.arange(camera.num_rows, dtype=float)
 
-    def warm_up(self) -> None:
-        """Compile what `prepare` and `frame` need, before the first picture."""
-        state = CellState(seed=self.seed, half_cycles=1.0, directions=(1,))
-        self.frame(
-            self.prepare(state),
+    @staticmethod
+    def warm_up() -> None:
+        """Compile what `prepare` and `frame` need, on a cell of a few pixels."""
+        cell = CellSettings(
+            pellet_diameter_mm=0.03,
+            pellet_thickness_mm=0.008,
+            lithium_thickness_mm=0.01,
+            cracks=CrackSettings(first_volume_fraction=0.1),
+        )
+        camera = CameraSettings(num_columns=64, num_rows=48)
+        projector = Projector(cell, camera, seed=0)
+        projector.frame(
+            projector.prepare(CellState(seed=0, half_cycles=1.0, directions=(1,))),
             angle_deg=0.0,
             shutter_open=True,
-            ring_current_ma=self.camera.nominal_ring_current_ma,
+            ring_current_ma=camera.nominal_ring_current_ma,
             exposure_time_s=0.01,
             time_s=0.0,
             frame_index=0,

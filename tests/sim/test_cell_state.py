@@ -133,3 +133,30 @@ def test_readings_scatter_by_the_instruments_noise():
 def test_time_does_not_run_backwards():
     with pytest.raises(ValueError, match="backwards"):
         VirtualCell(CellSettings(), seed=1).advance(-1.0, 0.0)
+
+
+def test_a_soft_short_flickers_and_recovers():
+    short = ShortSettings(
+        kind="soft", half_cycle=1, fraction=0.2, soft_span_fraction=0.3
+    )
+    settings = CellSettings(half_cycle_charge_c=CHARGE_C, short=short)
+    cell = VirtualCell(settings, seed=1)
+    healthy = VirtualCell(
+        settings.model_copy(update={"short": ShortSettings(kind="none")}), seed=1
+    )
+    left = []
+    while cell.half_cycles < 0.9:
+        cell.advance(0.1, CURRENT_MA)
+        healthy.advance(0.1, CURRENT_MA)
+        part = cell.voltage_v(CURRENT_MA) / healthy.voltage_v(CURRENT_MA)
+        left.append((cell.half_cycles, part))
+    window = [part for passed, part in left if 0.21 < passed < 0.5]
+    low = [part for part in window if part < 0.99]
+    # On for 1 s, off for 5 s on average: a sixth of the time; some 90 spells.
+    assert len(low) / len(window) == pytest.approx(1 / 6, abs=0.06)
+    assert min(low) > 0.14
+    assert max(low) < 0.71
+    outside = [part for passed, part in left if passed < 0.2 or passed > 0.501]
+    assert min(outside) == pytest.approx(1.0)
+    assert cell.state().path_complete
+    assert not cell.state().shorted
