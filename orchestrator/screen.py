@@ -16,7 +16,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from .state import Entry, ExperimentState, Snapshot, describe_step
+from .state import NOT_CONNECTED, Entry, ExperimentState, Snapshot, describe_step
 
 _SPARKS = "▁▂▃▄▅▆▇█"
 _LEVEL_STYLE = {
@@ -274,11 +274,8 @@ def _cell(snapshot: Snapshot, width: int) -> RenderableType:
     voltage = Text(_value(readings, "voltage_v", "+.4f", "V").ljust(11))
     voltage.append(sparkline(snapshot.voltages_v, spark_width), style="cyan")
     grid.add_row("voltage", voltage)
-    current_ma = readings.get("current_ma")
-    current_text = "-"
-    if isinstance(current_ma, int | float):
-        current_text = f"{1000 * current_ma:+.3f} µA"
-    grid.add_row("current", current_text)
+    current = _value(readings, "current_ma", "+.3f", "A", scale=1000, prefix="µ")
+    grid.add_row("current", current)
     relay = readings.get("relay")
     grid.add_row(
         "relay", _switch(relay, driven="Closed", driven_note="cell driven", idle="Open")
@@ -302,7 +299,8 @@ def _switch(
         return Text(f"● {driven} ({driven_note})", style="bold yellow")
     if value == idle:
         return Text(f"○ {idle}", style="green")
-    return Text("-" if value is None else str(value), style="yellow")
+    style = "bold white on red" if value == NOT_CONNECTED else "yellow"
+    return Text("-" if value is None else str(value), style=style)
 
 
 def _measured_title(snapshot: Snapshot) -> str:
@@ -403,6 +401,8 @@ def _value(
     prefix: str = "",
 ) -> str:
     value = values.get(name)
+    if isinstance(value, str):
+        return value
     if not isinstance(value, int | float) or not math.isfinite(value):
         return "-"
     return f"{value * scale:{fmt}} {prefix}{unit}".rstrip()

@@ -16,7 +16,7 @@ from analysis.volume import Hdf5Volume
 
 PICTURE_WIDTH_PX = 420
 JPEG_QUALITY = 88
-PYRAMID_GROUP = "/entry/pyramid"
+PYRAMID_LEVELS = ("/entry/data_2x/data", "/entry/data_4x/data")
 
 
 @dataclass(frozen=True)
@@ -95,12 +95,9 @@ def read_slices(
 
 def _coarse_enough(file: h5py.File) -> h5py.Dataset | None:
     """Return the coarsest level of the pyramid that fills a picture."""
-    group = file.get(PYRAMID_GROUP)
-    if not isinstance(group, h5py.Group):
-        return None
     found = [
         item
-        for item in group.values()
+        for item in (file.get(name) for name in PYRAMID_LEVELS)
         if isinstance(item, h5py.Dataset)
         and item.ndim == 3
         and item.shape[2] >= PICTURE_WIDTH_PX

@@ -25,6 +25,7 @@ from plans.steps import HalfCycleStep, Step, TomogramStep
 
 Level = Literal["info", "good", "warning", "alarm"]
 
+NOT_CONNECTED = "not connected"
 VOLTAGE_SAMPLES = 240
 ENTRIES = 200
 
@@ -32,6 +33,12 @@ _ELECTROCHEMISTRY_READINGS = {
     "potentiostat_voltage_v": "voltage_v",
     "potentiostat_current_ma": "current_ma",
     "potentiostat_charge_c": "charge_c",
+}
+_BASELINE_READINGS = {
+    "source_ring_current": "ring_current_ma",
+    "shutter_state": "shutter",
+    "potentiostat_relay_readback": "relay",
+    "rotation": "rotation_deg",
 }
 _FRAME_STREAMS = ("darks", "flats", "projections")
 
@@ -178,6 +185,7 @@ class ExperimentState:
         self._phase = "connecting"
         self._progress: Progress | None = None
         self._readings: dict[str, float | str] = {}
+        self._monitored: set[str] = set()
         self._voltages_v: deque[float] = deque(maxlen=VOLTAGE_SAMPLES)
         self._row: Mapping[str, float | int | str | None] = {}
         self._analysis = AnalysisStatus()
@@ -302,20 +310,25 @@ class ExperimentState:
 
     # --- readings -------------------------------------------------------------
 
-    def reading(self, name: str, value: float | str) -> None:
-        """Take one value between documents, e.g. from a monitor.
+    def reading(self, name: str, value: Any) -> None:
+        """Take one value between documents, from a monitor.
 
         Parameters
         ----------
         name : str
-            ``voltage_v, current_ma, charge_c, relay, shutter, ring_current_ma`` or
-            ``rotation_deg``; others are kept but not shown.
+            ``voltage_v, current_ma, charge_c, gross_charge_c, relay, shutter,
+            ring_current_ma`` or ``rotation_deg``.
         value : float or str
-            In the unit of the name; ``"Open"`` or ``"Closed"`` for relay and shutter.
+            In the unit of the name; ``"Open"``, ``"Closed"`` and the like for relay
+            and shutter; `NOT_CONNECTED` where it is not known any more.
         """
-        with self.changed:
-            self._read(name, value)
-            self.changed.notify_all()
+        with self._lock:  # the screen looks by itself: no need to wake it
+            self._monitored.add(name)
+            if isinstance(value, str):
+                self._readings[name] = value
+                return
+            for number in _numbers(value)[-1:]:
+                self._read(name, number)
 
     def _read(self, name: str, value: float | str) -> None:
         self._readings[name] = value
@@ -344,9 +357,9 @@ class ExperimentState:
         self._run = _Run(doc)
         if doc.get("simulated"):
             self._simulated = True
-        for name in ("gross_charge_c", "net_charge_c"):
-            if isinstance(doc.get(name), int | float):
-                self._readings[name] = doc[name]
+        gross_c = doc.get("gross_charge_c")
+        if isinstance(gross_c, int | float):
+            self._from_document("gross_charge_c", gross_c)
         if doc.get("plan_name") == "half_cycle":
             self._phase = "half-cycle"
             self._progress = Progress(
@@ -361,6 +374,9 @@ class ExperimentState:
         stream = str(doc.get("name", ""))
         self._run.streams[str(doc.get("uid"))] = stream
         if stream in _FRAME_STREAMS:
+            # The shutter moves after the baseline, and no document says so.
+            if "shutter" not in self._monitored:
+                self._readings.pop("shutter", None)
             self._show_frames(stream)
 
     def _event(self, doc: Mapping[str, Any]) -> None:
@@ -371,16 +387,20 @@ class ExperimentState:
         if stream == "electrochemistry":
             for key, name in _ELECTROCHEMISTRY_READINGS.items():
                 for value in _numbers(data.get(key)):
-                    self._read(name, value)
+                    self._from_document(name, value)
             closed = _numbers(data.get("potentiostat_relay_closed"))
             if closed:
-                self._readings["relay"] = "Closed" if closed[-1] else "Open"
+                self._from_document("relay", "Closed" if closed[-1] else "Open")
             self._show_half_cycle(_numbers(data.get("potentiostat_time_s")))
         elif stream == "baseline":
             for key, value in data.items():
-                name = _baseline_reading(key)
+                name = _BASELINE_READINGS.get(key)
                 if name is not None and isinstance(value, int | float | str):
-                    self._readings[name] = value
+                    self._from_document(name, value)
+
+    def _from_document(self, name: str, value: float | str) -> None:
+        if name not in self._monitored:
+            self._read(name, value)
 
     def _stream_datum(self, doc: Mapping[str, Any]) -> None:
         if self._run is None:
@@ -596,17 +616,6 @@ def _numbers(value: Any) -> list[float]:
         if math.isfinite(number):
             numbers.append(number)
     return numbers
-
-
-def _baseline_reading(key: str) -> str | None:
-    """Return the reading that a data key of the baseline stream stands for."""
-    if "ring_current" in key:
-        return "ring_current_ma"
-    if key.startswith("shutter") and "status" in key:
-        return "shutter"
-    if key == "rotation":
-        return "rotation_deg"
-    return None
 
 
 def summarise_row(row: Mapping[str, object]) -> str:

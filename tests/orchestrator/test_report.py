@@ -403,12 +403,13 @@ def test_slices_come_from_a_level_of_the_pyramid_that_fills_the_picture(tmp_path
     wide = 4 * PICTURE_WIDTH_PX
     write_volume(tmp_path / "t.h5", np.zeros((8, 8, wide), np.float32))
     with h5py.File(tmp_path / "t.h5", "a") as file:
-        for level, factor in ((1, 2), (2, 4), (3, 8)):
-            shape = (max(8 // factor, 1), max(8 // factor, 1), wide // factor)
-            file[f"entry/pyramid/level_{level}"] = np.full(shape, level, np.float32)
+        for factor in (2, 4):
+            shape = (8 // factor, 8 // factor, wide // factor)
+            level = np.full(shape, factor, np.float32)
+            file[f"entry/data_{factor}x/data"] = level
     slices = read_slices(tmp_path / "t.h5")
     assert slices.top.shape == (2, PICTURE_WIDTH_PX)
-    assert (slices.top == 2).all()
+    assert (slices.top == 4).all()
     assert slices.voxel_size_um == pytest.approx(4 * PIXEL_UM)
     assert slices.pixel_size_um == pytest.approx(PIXEL_UM)
 

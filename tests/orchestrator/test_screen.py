@@ -1,13 +1,14 @@
 """The operator's screen and the state behind it."""
 
 import io
+import math
 
 import pytest
 from rich.console import Console
 
 from analysis.messages import AnalysisFailed, TomogramMeasured, WorkerReady
 from orchestrator.screen import Screen, draw, progress_line, sparkline
-from orchestrator.state import ExperimentState
+from orchestrator.state import NOT_CONNECTED, ExperimentState
 from plans.schedule import schedule
 from plans.settings import CyclingSettings
 
@@ -254,3 +255,25 @@ def test_sparkline_spans_the_range():
     assert sparkline([0.2, 0.2], 10) == "▄▄"
     assert sparkline([], 10) == ""
     assert len(sparkline(list(range(100)), 10)) == 10
+
+
+def test_shutter_is_not_guessed_once_a_scan_may_have_moved_it(state):
+    state.document("start", {"plan_name": "tomogram"})
+    state.document("descriptor", {"uid": "b", "name": "baseline"})
+    baseline = {"shutter_state": "Closed", "potentiostat_relay_readback": "Open"}
+    state.document("event", {"descriptor": "b", "data": baseline})
+    assert state.snapshot().readings["shutter"] == "Closed"
+    state.document("descriptor", {"uid": "f", "name": "flats"})
+    assert "shutter" not in state.snapshot().readings
+    assert state.snapshot().readings["relay"] == "Open"
+
+
+def test_monitor_wins_over_documents_and_a_lost_one_is_shown(state, steps):
+    state.reading("relay", "Open")
+    half_cycle_documents(state, [0.1])
+    assert state.snapshot().readings["relay"] == "Open"
+    state.reading("relay", NOT_CONNECTED)
+    assert "not connected" in rendered(state)
+    state.reading("voltage_v", 0.25)
+    state.reading("voltage_v", math.nan)
+    assert state.snapshot().readings["voltage_v"] == 0.25
