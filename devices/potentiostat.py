@@ -121,9 +121,9 @@ class Potentiostat(Device):
     def prepare(self, value: ArmedStep) -> DeviceStatus:
         """Arm a step in the instrument; the relay stays open.
 
-        A step that was prepared already is left alone.
+        A step that was kicked off already is left alone.
         """
-        if self._prepared is not None and self._prepared.step.id == value.step.id:
+        if self._kicked_off is not None and self._prepared == value:
             return self._finished_status()
         running = self._watch
         if running is not None and running.outcome is None:

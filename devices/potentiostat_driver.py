@@ -182,7 +182,7 @@ class PotentiostatDriver(Protocol):
         Raises
         ------
         ValueError
-            The step lies outside the limits, or its id was used before.
+            The step lies outside the limits, or its id has run before.
         RuntimeError
             A step is running, or the instrument is at fault.
         """

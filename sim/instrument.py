@@ -151,7 +151,7 @@ class VirtualInstrument:
             )
         if step.id <= self._last_id:
             raise ValueError(
-                f"step id {step.id} was used before (last was {self._last_id}); "
+                f"step id {step.id} has run before (the last was {self._last_id}); "
                 "a step never runs twice"
             )
         if abs(step.current_ma) > LIMITS.max_current_ma:
@@ -166,7 +166,6 @@ class VirtualInstrument:
             )
         self.catch_up()
         self._step = step
-        self._last_id = step.id
         self._state = StepState.ARMED
 
     def start(self) -> None:
@@ -174,7 +173,7 @@ class VirtualInstrument:
         if self._step is None or self._state is not StepState.ARMED:
             raise RuntimeError("no step is armed; arm one before starting it")
         self.catch_up()
-        self._step_id = self._step.id
+        self._step_id = self._last_id = self._step.id
         self._state = StepState.RUNNING
         self._end_reason = EndReason.NONE
         self._elapsed_s = 0.0
