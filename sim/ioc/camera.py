@@ -20,6 +20,9 @@ _EXTERNAL_MODES = {"Ext + Soft", "Ext Pulse", "Ext Only"}
 # Frames being drawn while the clock runs on to the end of the next exposure.
 _DEPTH = 2
 _POST_PERIOD_S = 0.05
+# A trigger this early still starts an exposure: it is within the rounding of a double
+# of Unix time and the slack of a real camera.
+_SLACK_S = 1e-5
 
 
 class LostTriggers(PVGroup):
@@ -84,7 +87,7 @@ class PcoCamera:
         """Take a trigger; one that comes while the camera is busy is lost."""
         if not self.acquiring or not self._external or self._wanted <= 0:
             return
-        if self.hangs.is_set() or at_s < self._busy_until_s:
+        if self.hangs.is_set() or at_s < self._busy_until_s - _SLACK_S:
             self._lost += 1
         else:
             self._wanted -= 1
