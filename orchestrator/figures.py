@@ -277,7 +277,7 @@ def volumes_figure(data: ExperimentData) -> str | None:
 def error_figure(data: ExperimentData) -> str | None:
     """Return the error of the crack volume against the simulation's truth."""
     label = np.array([label_number(row.get("label")) for row in data.truth])
-    error = np.array([finite(row, "error_fraction") for row in data.truth])
+    error = np.array([finite(row, "crack_volume_error_frac") for row in data.truth])
     known = np.isfinite(label) & np.isfinite(error)
     if not known.any():
         return None

@@ -217,7 +217,7 @@ def _outcome(data: ExperimentData) -> tuple[str, str]:
 
 
 def _error_summary(data: ExperimentData) -> str:
-    errors = np.array([finite(row, "error_fraction") for row in data.truth])
+    errors = np.array([finite(row, "crack_volume_error_frac") for row in data.truth])
     errors = errors[np.isfinite(errors)]
     if errors.size == 0:
         return "not compared"
