@@ -248,10 +248,14 @@ class LiveAnalysis:
 
     def _give_up_on_waiting(self) -> None:
         with self._changed:
+            ended = [job for job in self._jobs.values() if job.finished is not None]
+            for job in ended:
+                if job.finished is not None and not job.finished.success:
+                    del self._jobs[job.started.scan_id]
             failures = [
                 AnalysisFailed(job.started.scan_id, "worker", self._given_up)
-                for job in self._jobs.values()
-                if job.finished is not None
+                for job in ended
+                if job.started.scan_id in self._jobs
             ]
         for failure in failures:
             self._handle(failure)

@@ -1,0 +1,194 @@
+"""What is written of a run once it ended: NXtomo file or voltage file.
+
+A thread of its own does it: the raw frames and the documents are already safe, so a
+failure here is shown and counted and stops nothing, and `insitu-ct resume` or a later
+call makes the file from the documents.
+"""
+
+import logging
+import queue
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from orchestrator.layout import Layout
+from orchestrator.lithium import plated_volume_um3
+from orchestrator.nxtomo_file import HalfCycleTrace, ScanRecord, write_nxtomo
+
+_log = logging.getLogger(__name__)
+
+_SAMPLES = {
+    "time_s": "potentiostat_time_s",
+    "voltage_v": "potentiostat_voltage_v",
+    "current_ma": "potentiostat_current_ma",
+}
+
+
+@dataclass
+class _Run:
+    """The documents of one run that matter here."""
+
+    start: Mapping[str, Any]
+    streams: dict[str, str] = field(default_factory=dict)
+    units: dict[str, str] = field(default_factory=dict)
+    angles_deg: np.ndarray | None = None
+    facts: dict[str, tuple[Any, str]] = field(default_factory=dict)
+    samples: dict[str, list[float]] = field(
+        default_factory=lambda: {name: [] for name in _SAMPLES}
+    )
+
+    def descriptor(self, document: Mapping[str, Any]) -> None:
+        self.streams[document["uid"]] = document["name"]
+        for key, about in document["data_keys"].items():
+            self.units[key] = about.get("units") or ""
+
+    def event(self, document: Mapping[str, Any]) -> None:
+        stream = self.streams.get(document["descriptor"])
+        data = document["data"]
+        if stream == "baseline":
+            for key, value in data.items():
+                self.facts.setdefault(key, (value, self.units.get(key, "")))
+        elif stream == "angles":
+            self.angles_deg = np.asarray(data["rotation_angle_deg"], dtype=float)
+        elif stream == "electrochemistry":
+            for name, key in _SAMPLES.items():
+                self.samples[name].append(float(data[key]))
+
+    def event_page(self, document: Mapping[str, Any]) -> None:
+        if self.streams.get(document["descriptor"]) == "electrochemistry":
+            for name, key in _SAMPLES.items():
+                self.samples[name].extend(map(float, document["data"][key]))
+
+    def trace(self) -> HalfCycleTrace:
+        return HalfCycleTrace(
+            half_cycle=self.start["half_cycle"],
+            label=self.start["label"],
+            **{name: np.array(values) for name, values in self.samples.items()},
+        )
+
+
+class Archive:
+    """Write scan and voltage files behind the RunEngine.
+
+    Parameters
+    ----------
+    layout : Layout
+        Where they go.
+    title, sample, beamline : str
+        For the scan files.
+    on_fault : callable
+        Called with one line when a file could not be written.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        *,
+        title: str,
+        sample: str,
+        beamline: str,
+        on_fault: Callable[[str], None],
+    ):
+        self.failed = 0
+        self._layout = layout
+        self._title = title
+        self._sample = sample
+        self._beamline = beamline
+        self._on_fault = on_fault
+        self._documents: queue.SimpleQueue[tuple[str, Mapping[str, Any]] | None] = (
+            queue.SimpleQueue()
+        )
+        self._run: _Run | None = None
+        self._current = ""
+        self._last_half_cycle: HalfCycleTrace | None = None
+        self._thread = threading.Thread(
+            target=self._write_all, name="archive", daemon=True
+        )
+        self._thread.start()
+
+    def __call__(self, name: str, document: Mapping[str, Any]) -> None:
+        """Take one document; it only enqueues."""
+        self._documents.put((name, document))
+
+    @property
+    def waiting(self) -> int:
+        """Documents that are not handled yet."""
+        return self._documents.qsize()
+
+    def close(self, timeout_s: float = 60.0) -> None:
+        """Write what is left and end."""
+        self._documents.put(None)
+        self._thread.join(timeout_s)
+
+    def _write_all(self) -> None:
+        while (item := self._documents.get()) is not None:
+            name, document = item
+            try:
+                self._take(name, document)
+            except Exception as error:  # one file; the next ones must be written
+                self.failed += 1
+                _log.exception("a %s document could not be archived", name)
+                self._on_fault(f"the file of {self._current} was not written: {error}")
+                self._run = None
+
+    def _take(self, name: str, document: Mapping[str, Any]) -> None:
+        if name == "start":
+            self._run = _Run(document)
+            plan = str(document.get("plan_name", "run")).replace("_", "-")
+            self._current = f"{plan} {document.get('label', '')}"
+        elif self._run is None:
+            return
+        elif name in ("descriptor", "event", "event_page"):
+            getattr(self._run, name)(document)
+        elif name == "stop":
+            run, self._run = self._run, None
+            plan = run.start.get("plan_name")
+            if plan == "half_cycle":
+                self._half_cycle(run)
+            elif plan == "tomogram" and document["exit_status"] == "success":
+                self._tomogram(run)
+
+    def _half_cycle(self, run: _Run) -> None:
+        from analysis.voltage_files.bdf import write_bdf
+
+        trace = self._last_half_cycle = run.trace()
+        if len(trace.time_s) == 0:
+            raise ValueError(f"half-cycle {trace.label} gave no voltage sample")
+        path = self._layout.electrochemistry_file(
+            trace.half_cycle, run.start.get("attempt", 0)
+        )
+        write_bdf(path, trace)
+
+    def _tomogram(self, run: _Run) -> None:
+        start = run.start
+        if run.angles_deg is None:
+            raise ValueError(f"scan {start['scan_number']} recorded no angles")
+        simulated = bool(start.get("simulated"))
+        write_nxtomo(
+            self._layout.scan_file(start["scan_number"]),
+            ScanRecord(
+                title=f"{self._title}, label {start['label']}".strip(", "),
+                sample=self._sample,
+                beamline=self._beamline,
+                label=start["label"],
+                scan_number=start["scan_number"],
+                attempt=start["attempt"],
+                simulated=simulated,
+                raw_files={
+                    name: Path(path) for name, path in start["raw_files"].items()
+                },
+                angles_deg=run.angles_deg,
+                pixel_size_um=start["scan"]["pixel_size_um"],
+                exposure_time_s=start["scan"]["exposure_time_s"],
+                gross_charge_c=start["gross_charge_c"],
+                net_charge_c=start["net_charge_c"],
+                lithium_volume_um3=plated_volume_um3(start["gross_charge_c"]),
+                run_uid=start["uid"],
+                half_cycle=self._last_half_cycle,
+                facts=run.facts,
+            ),
+        )

@@ -1,0 +1,69 @@
+"""``insitu-ct dry-run``: the whole experiment on the simulated beamline."""
+
+import argparse
+from pathlib import Path
+
+from orchestrator.config import load_experiment
+from orchestrator.ending import tell_end
+from orchestrator.errors import ConfigurationError
+from orchestrator.layout import Layout
+from orchestrator.log import log_to
+
+EXAMPLE = Path(__file__).parent.parent / "examples" / "dry_run.yaml"
+
+
+def add_parser(
+    subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]",
+) -> None:
+    """Add the subcommand."""
+    parser = subparsers.add_parser(
+        "dry-run", help="run an experiment on the simulated beamline"
+    )
+    parser.add_argument(
+        "file",
+        type=Path,
+        nargs="?",
+        default=EXAMPLE,
+        help="the experiment's YAML file (default: examples/dry_run.yaml)",
+    )
+    parser.add_argument(
+        "--data",
+        type=Path,
+        metavar="DIR",
+        help="data folder (default: dry-run/<id>-<time>)",
+    )
+    parser.add_argument(
+        "--speed",
+        type=float,
+        metavar="X",
+        help="simulated seconds per second, instead of simulation.clock_factor",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run it and print where the report lies."""
+    from orchestrator.dry_run import default_folder, run_dry, simulation_settings
+
+    experiment = load_experiment(args.file)
+    if args.speed is not None and not 0.01 <= args.speed <= 10_000:
+        raise ConfigurationError(
+            f"--speed is {args.speed:g}; it must be between 0.01 and 10000 simulated "
+            "seconds per second"
+        )
+    settings = simulation_settings(experiment, args.speed)
+    layout = Layout((args.data or default_folder(experiment)).resolve())
+    layout.create()
+    layout.experiment_file.write_bytes(args.file.read_bytes())
+    log_to(layout.log_file)
+    print(f"SIMULATED experiment {experiment.experiment.id} in {layout.directory}")
+    outcome, comparison = run_dry(experiment, layout, settings)
+
+    extra = []
+    if comparison is not None and comparison.rms_error_frac is not None:
+        extra.append(
+            f"crack volume against the simulation's truth: "
+            f"{100 * comparison.rms_error_frac:.1f} % rms over "
+            f"{comparison.compared} tomograms"
+        )
+    return tell_end(outcome, layout.directory, *extra)
