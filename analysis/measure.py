@@ -1,0 +1,216 @@
+"""Measure a tomogram: where its pellet is, how it is cracked, how thick its layers are.
+
+The volume is read three times in slabs (coarse overview, crack mask, volumes and
+widths); nothing of its size in float32 is ever held.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from scipy import ndimage
+
+from analysis.errors import MeasurementError
+from analysis.measurement.body import Body, whole_body
+from analysis.measurement.cracks import measure_cracks
+from analysis.measurement.grey_levels import (
+    LevelField,
+    Levels,
+    constant_field,
+    find_levels,
+    fit_level_field,
+)
+from analysis.measurement.isolation import find_solid, isolate_pellet
+from analysis.measurement.lithium import Lithium
+from analysis.measurement.overview import Overview, read_overview
+from analysis.measurement.pictures import write_slices
+from analysis.measurement.result import TomogramMeasurement
+from analysis.measurement.settings import MeasurementSettings
+from analysis.measurement.thickness import fit_electrode, fit_pellet_faces
+from analysis.volume import ArrayVolume, VolumeSource
+
+MASK_VALUES = ((0.0, 1.0), (0.0, 255.0))
+"""A volume of these two values is a mask whose higher value is the crack."""
+
+
+def measure_tomogram(
+    volume: VolumeSource,
+    settings: MeasurementSettings,
+    *,
+    lithium: Lithium | None = None,
+    pictures_dir: Path | None = None,
+) -> TomogramMeasurement:
+    """Measure a tomogram; what cannot be measured has a reason in the result.
+
+    Parameters
+    ----------
+    volume : VolumeSource
+        Grey values (z, y, x), row 0 on the anode's side.
+    settings : MeasurementSettings
+        How to measure.
+    lithium : Lithium, optional
+        What has been plated, for the filling fraction.
+    pictures_dir : Path, optional
+        Where to write slices as PNG.
+
+    Raises
+    ------
+    DataError
+        Where the volume cannot be read.
+    """
+    result = TomogramMeasurement(volume.voxel_size_um, volume.shape, lithium=lithium)
+    try:
+        overview = read_overview(volume, settings.slab_bytes)
+        if settings.body == "whole":
+            body, levels = _whole(overview)
+            result = replace(result, body=body, levels=levels)
+        else:
+            result = _isolated(result, overview, settings)
+            body, levels = result.body, result.levels
+        if body is None or levels is None:
+            return result
+        if pictures_dir is not None:
+            pictures = _pictures(volume, overview, body, levels, pictures_dir)
+            result = replace(result, pictures=pictures)
+        crack = measure_cracks(
+            volume, body, levels, settings, is_mask=overview.two_valued
+        )
+        result = replace(result, crack=crack)
+    except MeasurementError as error:
+        result = replace(result, reasons=(*result.reasons, str(error)))
+    return result
+
+
+def warm_up() -> None:
+    """Compile the kernels, or load them from the cache, on a small cracked disc."""
+    z, y, x = np.mgrid[:48, :64, :64].astype(np.float32)
+    solid = (np.hypot(y - 31.5, x - 31.5) < 26) & (z > 12) & (z < 36)
+    grey = np.where(solid & (np.abs(x - 30 - 0.1 * z) > 2), 1.0, 0.0)
+    noise = np.random.default_rng(0).normal(0, 0.05, grey.shape)
+    measure_tomogram(ArrayVolume(grey + noise, 1.0), MeasurementSettings())
+
+
+def _whole(overview: Overview) -> tuple[Body, LevelField]:
+    """Return the whole volume as the body, and its two levels."""
+    values = (overview.low_value, overview.high_value)
+    if not overview.two_valued:
+        levels = find_levels(overview.coarse)
+    elif values in MASK_VALUES:
+        levels = Levels(values[1], values[0], 0.0)
+    else:
+        levels = Levels(values[0], values[1], 0.0)
+    return whole_body(overview.shape), constant_field(levels)
+
+
+def _isolated(
+    result: TomogramMeasurement, overview: Overview, settings: MeasurementSettings
+) -> TomogramMeasurement:
+    """Find pellet, grey levels, faces and electrodes."""
+    voxel_um = result.voxel_um
+    levels = find_levels(overview.coarse)
+    solid = find_solid(overview, levels, voxel_um)
+    result = replace(result, solid=solid)
+    body = isolate_pellet(overview, levels, solid, voxel_um, settings)
+    reasons = []
+    faces = None
+    try:
+        body, faces = fit_pellet_faces(overview, body, levels)
+    except RuntimeError as error:
+        reasons.append(f"faces of the pellet not fitted: {error}")
+    low, electrode = _low_levels(overview, levels, body)
+    sound = _sound_solid(overview, levels, solid.pellet, body)
+    field = fit_level_field(overview.coarse, sound, overview.factor, low, electrode)
+    window_px = settings.electrode_window_um / voxel_um
+    electrodes = [
+        fit_electrode(overview, body, levels, window_px, top=top)
+        for top in (True, False)
+    ]
+    for name, electrode in zip(("anode", "cathode"), electrodes, strict=True):
+        if electrode.reason:
+            reasons.append(f"{name}: {electrode.reason}")
+    return replace(
+        result,
+        body=body,
+        levels=field,
+        faces=faces,
+        anode=electrodes[0],
+        cathode=electrodes[1],
+        reasons=(*result.reasons, *reasons),
+    )
+
+
+def _low_levels(overview: Overview, levels: Levels, body: Body) -> tuple[float, float]:
+    """Return the grey of an empty crack, which is that of air, and of lithium.
+
+    Where one of them is not in view the other stands for it: they are 1.2 % of the
+    contrast apart.
+    """
+    factor = overview.factor
+    coarse = overview.coarse
+    ny, nx = coarse.shape[1:]
+    y = (np.arange(ny) + 0.5) * factor - 0.5
+    x = (np.arange(nx) + 0.5) * factor - 0.5
+    radius = np.hypot((y - body.centre[0])[:, None], (x - body.centre[1])[None, :])
+    rim = float(np.median(body.rim))
+    top = int(np.median(body.top)) // factor + 2
+    bottom = int(np.median(body.bottom)) // factor - 1
+    # Beyond the circle that every projection sees, a slice is not reconstructed.
+    seen = 0.5 * min(overview.shape[1:]) - 2
+    from_axis = np.hypot(
+        (y - overview.shape[1] // 2)[:, None], (x - overview.shape[2] // 2)[None, :]
+    )
+    beside = (radius > rim + 6 + factor) & (from_axis < seen)
+    air = coarse[max(top, 0) : max(bottom, top + 1), beside]
+    air = air[air < levels.threshold]
+    within = radius < 0.8 * rim
+    reach = 12 // factor + 1
+    first = max(int(body.top.min()) // factor - 3, 0)
+    last = int(body.bottom.max()) // factor + 4
+    above = coarse[max(first - reach, 0) : first, within]
+    below = coarse[last : last + reach, within]
+    lithium = np.concatenate([above.ravel(), below.ravel()])
+    lithium = lithium[lithium < levels.threshold]
+    if max(air.size, lithium.size) < 500:
+        raise MeasurementError(
+            "neither air beside the pellet nor lithium above and below is in view: "
+            "the grey of an empty crack cannot be found; use a larger field of view"
+        )
+    low = float(np.median(air if air.size >= 500 else lithium))
+    electrode = float(np.median(lithium)) if lithium.size >= 500 else low
+    return low, electrode
+
+
+def _sound_solid(
+    overview: Overview, levels: Levels, pellet: np.ndarray, body: Body
+) -> np.ndarray:
+    """Return the coarse voxels of solid away from cracks and surfaces."""
+    # Chosen after smoothing: noise must not choose the bright voxels for the level.
+    smooth = ndimage.gaussian_filter(overview.coarse, 2.0 / overview.factor)
+    high = smooth > levels.low + 0.85 * (levels.high - levels.low)
+    margin = max(1, -(-4 // overview.factor))
+    eroded = ndimage.binary_erosion(high & pellet, iterations=margin)
+    factor = overview.factor
+    z = (np.arange(len(eroded)) + 0.5) * factor - 0.5
+    top, bottom = float(np.median(body.top)), float(np.median(body.bottom))
+    eroded[(z < top + 4) | (z > bottom - 4)] = False
+    return eroded
+
+
+def _pictures(
+    volume: VolumeSource,
+    overview: Overview,
+    body: Body,
+    levels: LevelField,
+    directory: Path,
+) -> tuple[Path, ...]:
+    """Write the orthogonal slices through the axis of rotation and the mid-pellet."""
+    middle = round(0.5 * float(np.median(body.top) + np.median(body.bottom)))
+    middle = min(max(middle, 0), volume.shape[0] - 1)
+    planes = {
+        "slice_xy": volume.slab(middle, middle + 1)[0],
+        "slice_xz": overview.front,
+        "slice_yz": overview.side,
+    }
+    return write_slices(
+        planes, levels.low, levels.mean(), volume.voxel_size_um, directory
+    )

@@ -1,0 +1,1 @@
+"""What a tomogram is measured for: crack, width, contact, thickness, trends."""

@@ -1,0 +1,100 @@
+"""The HDF5 file that holds what a row cannot: mask, distributions, profiles.
+
+::
+
+    /entry                     attributes: the row
+      crack_mask/data          (z, y, x) uint8, rows from attribute ``first_row``
+      crack_width/edges_um     (bin + 1)
+      crack_width/volume_um3   (bin) crack volume by width
+      crack_width/area_um2     (bin) crack area by width
+      crack_profile/z_um       (row)
+      crack_profile/area_um2   (row) crack area cut by each row
+      pellet/top, bottom       (y, x) rows of the faces
+      pellet/rim               (z, angle) radius in voxels
+"""
+
+from pathlib import Path
+
+import h5py
+import hdf5plugin
+import numpy as np
+
+from analysis.measurement.crack_width import Widths
+from analysis.measurement.result import CrackMeasurement, TomogramMeasurement
+
+WIDTH_BIN_UM = 0.1
+WIDTH_LIMIT_UM = 20.0
+MASK_ROWS = 16
+
+
+def write_result(result: TomogramMeasurement, path: Path) -> None:
+    """Write a measurement; the file appears whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".part")
+    with h5py.File(partial, "w") as file:
+        file.attrs["default"] = "entry"
+        entry = file.create_group("entry")
+        entry.attrs["NX_class"] = "NXentry"
+        entry.attrs["default"] = "crack_width"
+        for name, value in result.row().items():
+            if value is not None:
+                entry.attrs[name] = value
+        entry.attrs["shape"] = result.shape
+        if result.body is not None:
+            pellet = entry.create_group("pellet")
+            for name in ("top", "bottom", "rim"):
+                pellet.create_dataset(
+                    name, data=getattr(result.body, name), compression="gzip"
+                )
+            pellet.attrs["centre_px"] = result.body.centre
+        if result.crack is not None:
+            _write_crack(entry, result.crack, result.voxel_um)
+    partial.replace(path)
+
+
+def _write_crack(entry: h5py.Group, crack: CrackMeasurement, voxel_um: float) -> None:
+    rows, ny = crack.mask.bits.shape[:2]
+    group = entry.create_group("crack_mask")
+    data = group.create_dataset(
+        "data",
+        shape=(rows, ny, crack.mask.width),
+        dtype=np.uint8,
+        chunks=(1, ny, crack.mask.width),
+        **hdf5plugin.Bitshuffle(),
+    )
+    data.attrs["first_row"] = crack.mask.rows[0]
+    for start in range(0, rows, MASK_ROWS):
+        stop = min(start + MASK_ROWS, rows)
+        first = crack.mask.rows[0] + start
+        data[start:stop] = crack.mask.get(first, first + stop - start)
+    if crack.widths is not None:
+        volume_um3 = crack.volume.deficit_px * voxel_um**3
+        _write_widths(entry, crack.widths, volume_um3, voxel_um)
+    profile = entry.create_group("crack_profile")
+    profile.attrs.update(NX_class="NXdata", signal="area_um2", axes=["z_um"])
+    z = crack.mask.rows[0] + np.arange(len(crack.volume.profile_px))
+    profile.create_dataset("z_um", data=z * voxel_um).attrs["units"] = "um"
+    area = profile.create_dataset(
+        "area_um2", data=crack.volume.profile_px * voxel_um**2
+    )
+    area.attrs["units"] = "um^2"
+
+
+def _write_widths(
+    entry: h5py.Group, widths: Widths, volume_um3: float, voxel_um: float
+) -> None:
+    group = entry.create_group("crack_width")
+    group.attrs.update(NX_class="NXdata", signal="volume_um3", axes=["edges_um"])
+    width_um = np.asarray(widths.width_px, np.float64) * voxel_um
+    edges = np.arange(0, WIDTH_LIMIT_UM + WIDTH_BIN_UM / 2, WIDTH_BIN_UM)
+    counts, _ = np.histogram(np.clip(width_um, 0, WIDTH_LIMIT_UM), edges)
+    volume = volume_um3 * counts / len(width_um)
+    area, _ = np.histogram(
+        np.clip(width_um, 0, WIDTH_LIMIT_UM), edges, weights=1 / width_um
+    )
+    for name, values, unit in (
+        ("edges_um", edges, "um"),
+        ("volume_um3", volume, "um^3"),
+        ("area_um2", volume_um3 * area / len(width_um), "um^2"),
+    ):
+        group.create_dataset(name, data=values).attrs["units"] = unit

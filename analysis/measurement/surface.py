@@ -1,0 +1,137 @@
+"""Smooth surfaces through heights that cracks, chips and noise spoil."""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+TUKEY = 4.685  # 95 % efficient for normal errors
+
+
+def robust_surface(
+    heights: NDArray[np.float64],
+    window: tuple[float, float],
+    *,
+    periodic: bool = False,
+) -> NDArray[np.float64]:
+    """Return a smooth surface through the greater part of the heights.
+
+    A low-order surface is fitted by iteratively reweighted least squares; then the
+    median of what is left in a window is followed, so that a dip narrower than half
+    the window is bridged and a wider one is kept as the shape of the body.
+
+    Parameters
+    ----------
+    heights : ndarray, shape (row, column)
+        NaN where unknown.
+    window : tuple[float, float]
+        Window in rows and columns.
+    periodic : bool
+        The columns go once around: the last is beside the first.
+    """
+    known = np.isfinite(heights)
+    if known.sum() < 12:
+        raise ValueError(f"{known.sum()} heights known; a surface needs at least 12")
+    fitted = _low_order_fit(heights, known, periodic)
+    residual = heights - fitted
+    scale = _spread(residual[known])
+    # An unknown height and a wild one say nothing: they take the fit's place.
+    usable = known & (np.abs(residual) < max(8 * scale, 4.0))
+    residual = np.where(usable, residual, 0.0)
+    size = tuple(
+        int(min(2 * (length // 2) + 1, 2 * ((number - 1) // 2) + 1))
+        for length, number in zip(window, heights.shape, strict=True)
+    )
+    residual = _windowed_median(residual, usable, size, periodic)
+    sigma = [max(length / 6, 0.5) for length in size]
+    padded = _padded(residual, size, periodic)
+    smooth = ndimage.gaussian_filter(padded, sigma)
+    return fitted + _unpadded(smooth, size)
+
+
+def _padded(
+    values: NDArray[np.float64], margin: tuple[int, ...], periodic: bool
+) -> NDArray[np.float64]:
+    """Continue a map on all sides: around where periodic, else by its last values."""
+    rows, columns = margin
+    across = "wrap" if periodic else "edge"
+    wider = np.pad(values, ((0, 0), (columns, columns)), mode=across)
+    return np.pad(wider, ((rows, rows), (0, 0)), mode="edge")
+
+
+def _unpadded(
+    values: NDArray[np.float64], margin: tuple[int, ...]
+) -> NDArray[np.float64]:
+    rows, columns = margin
+    return values[rows:-rows, columns:-columns]
+
+
+def _spread(values: NDArray[np.float64]) -> float:
+    """Return the standard deviation that the median absolute deviation implies."""
+    return float(1.4826 * np.median(np.abs(values - np.median(values))))
+
+
+def _low_order_fit(
+    heights: NDArray[np.float64], known: NDArray[np.bool_], periodic: bool
+) -> NDArray[np.float64]:
+    rows, columns = heights.shape
+    v = np.linspace(-1, 1, rows)[:, None] * np.ones((1, columns))
+    if periodic:
+        angle = np.linspace(0, 2 * np.pi, columns, endpoint=False)[None, :] + 0 * v
+        around = [np.ones_like(v)]
+        for order in range(1, 5):
+            around += [np.cos(order * angle), np.sin(order * angle)]
+        terms = around + [v * term for term in around[:3]] + [v**2]
+    else:
+        u = np.linspace(-1, 1, columns)[None, :] + 0 * v
+        terms = [u**i * v**j for i in range(4) for j in range(4 - i)]
+    design = np.stack([term[known] for term in terms], axis=1)
+    values = heights[known]
+    stride = max(1, len(values) // 20_000)
+    design, values = design[::stride], values[::stride]
+    weight = np.ones(len(values))
+    # The median first: a least-squares start would be pulled by the cracks.
+    weight[np.abs(values - np.median(values)) > 10 * max(_spread(values), 1.0)] = 0
+    solution = np.zeros(design.shape[1])
+    for _ in range(12):
+        root = np.sqrt(weight)
+        solution, *_ = np.linalg.lstsq(
+            design * root[:, None], values * root, rcond=1e-8
+        )
+        residual = values - design @ solution
+        ratio = residual / (TUKEY * max(_spread(residual), 0.05))
+        weight = np.where(np.abs(ratio) < 1, (1 - ratio**2) ** 2, 0.0)
+    return np.tensordot(solution, np.stack(terms), axes=1)
+
+
+def _windowed_median(
+    residual: NDArray[np.float64],
+    usable: NDArray[np.bool_],
+    size: tuple[int, ...],
+    periodic: bool,
+) -> NDArray[np.float64]:
+    """Median over a window, of a residual thinned so that the cost stays small."""
+    rows, columns = residual.shape
+    # Cells divide the columns, so that a periodic map stays periodic.
+    cell_rows = max(1, size[0] // 8)
+    cell_columns = max(1, size[1] // 8)
+    while columns % cell_columns:
+        cell_columns -= 1
+    small = np.zeros((-(-rows // cell_rows), columns // cell_columns))
+    for row in range(small.shape[0]):
+        for column in range(small.shape[1]):
+            cell = (
+                slice(row * cell_rows, (row + 1) * cell_rows),
+                slice(column * cell_columns, (column + 1) * cell_columns),
+            )
+            chosen = residual[cell][usable[cell]]
+            small[row, column] = np.median(chosen) if chosen.size else 0.0
+    window = (max(3, size[0] // cell_rows | 1), max(3, size[1] // cell_columns | 1))
+    padded = _padded(small, window, periodic)
+    small = _unpadded(ndimage.median_filter(padded, size=window), window)
+    at = np.meshgrid(
+        (np.arange(rows) + 0.5) / cell_rows - 0.5,
+        (np.arange(columns) + 0.5) / cell_columns - 0.5,
+        indexing="ij",
+    )
+    mode = "grid-wrap" if periodic else "nearest"
+    return np.asarray(ndimage.map_coordinates(small, at, order=1, mode=mode))
