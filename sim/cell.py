@@ -4,8 +4,10 @@ It knows nothing of clocks, images or process variables. A positive current char
 the cell, which plates lithium on the anode, the top electrode.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import copysign, floor, log
+from typing import Any, Self
 
 import numpy as np
 
@@ -176,6 +178,38 @@ class VirtualCell:
             path_complete=self._path_complete,
             time_s=self._time_s,
         )
+
+    def memory(self) -> dict[str, Any]:
+        """Return, in plain values for a file, what the cell has lived through."""
+        return {
+            "charges_c": list(self._charges_c),
+            "gross_charge_c": self._gross_charge_c,
+            "net_charge_c": self._net_charge_c,
+            "time_s": self._time_s,
+            "overpotentials_v": list(self._polarisation.overpotentials_v),
+            "path_complete": self._path_complete,
+            "flicker_on": self._flicker_on,
+            "flicker_until_s": self._flicker_until_s,
+            "flicker_fraction": self._flicker_fraction,
+        }
+
+    @classmethod
+    def from_memory(
+        cls, settings: CellSettings, seed: int, memory: Mapping[str, Any]
+    ) -> Self:
+        """Return the cell that `memory` was taken from; its noise starts anew."""
+        cell = cls(settings, seed)
+        cell._charges_c = [float(charge_c) for charge_c in memory["charges_c"]]
+        cell._gross_charge_c = float(memory["gross_charge_c"])
+        cell._net_charge_c = float(memory["net_charge_c"])
+        cell._time_s = float(memory["time_s"])
+        first_v, second_v = memory["overpotentials_v"]
+        cell._polarisation.overpotentials_v = (float(first_v), float(second_v))
+        cell._path_complete = bool(memory["path_complete"])
+        cell._flicker_on = bool(memory["flicker_on"])
+        cell._flicker_until_s = memory["flicker_until_s"]
+        cell._flicker_fraction = float(memory["flicker_fraction"])
+        return cell
 
     def _time_to_next_half_cycle_s(self, most_s: float, current_ma: float) -> float:
         nominal = self.settings.half_cycle_charge_c

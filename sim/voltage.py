@@ -17,6 +17,15 @@ class Polarisation:
         self._transfer_v = 0.0
         self._slow_v = 0.0
 
+    @property
+    def overpotentials_v(self) -> tuple[float, float]:
+        """The fast and the slow overpotential."""
+        return self._transfer_v, self._slow_v
+
+    @overpotentials_v.setter
+    def overpotentials_v(self, values_v: tuple[float, float]) -> None:
+        self._transfer_v, self._slow_v = values_v
+
     def advance(self, duration_s: float, current_ma: float, half_cycles: float) -> None:
         """Let both overpotentials relax towards their values at this current."""
         voltage = self._settings.voltage

@@ -1,5 +1,6 @@
 """Charge, half-cycles and voltage of the virtual cell."""
 
+import json
 from math import log
 
 import pytest
@@ -160,3 +161,16 @@ def test_a_soft_short_flickers_and_recovers():
     assert min(outside) == pytest.approx(1.0)
     assert cell.state().path_complete
     assert not cell.state().shorted
+
+
+def test_a_cell_goes_on_from_its_memory_as_if_nothing_had_happened():
+    settings = CellSettings(half_cycle_charge_c=CHARGE_C)
+    cell = VirtualCell(settings, seed=1)
+    cell.advance(2000, CURRENT_MA)
+    cell.advance(7, -CURRENT_MA)
+    memory = json.loads(json.dumps(cell.memory()))
+    again = VirtualCell.from_memory(settings, 1, memory)
+    for one in (cell, again):
+        one.advance(11, -CURRENT_MA)
+    assert again.state() == cell.state()
+    assert again.voltage_v(-CURRENT_MA) == cell.voltage_v(-CURRENT_MA)
