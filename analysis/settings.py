@@ -9,30 +9,6 @@ from analysis.measurement.settings import MeasurementSettings
 Window = Literal["ramp", "shepp-logan", "cosine", "hann", "parzen"]
 
 
-class DistortionSettings(BaseModel):
-    """Radial lens distortion by the backward polynomial model (Vo 2015)."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    centre_x_px: float = Field(description="column of the centre of distortion")
-    centre_y_px: float = Field(description="row of the centre of distortion")
-    coefficients: tuple[float, ...] = Field(
-        min_length=1,
-        max_length=9,
-        description="backward model: r_distorted = r * sum(coefficient_i * r^i)",
-    )
-
-
-class PhaseSettings(BaseModel):
-    """Single-distance phase retrieval (Paganin 2002)."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    delta_beta: float = Field(gt=0, description="ratio of delta to beta")
-    distance_mm: float = Field(gt=0, description="sample to detector (mm)")
-    energy_kev: float = Field(gt=0, le=300, description="mean photon energy (keV)")
-
-
 class ReconstructionSettings(BaseModel):
     """From frames to a tomogram."""
 
@@ -48,20 +24,11 @@ class ReconstructionSettings(BaseModel):
     rotation_axis_px: float | None = Field(
         default=None, description="column of the axis; found from the frames if absent"
     )
-    axis_jump_px: float = Field(
-        default=1.0, gt=0, description="a change between scans that is flagged (px)"
+    rings: Literal["none", "sorting"] = Field(
+        default="sorting", description="ring removal of Vo 2018"
     )
-    full_turn_axis: Literal["left", "right"] | None = Field(
-        default=None, description="360 deg scan: the side where the axis stands off"
-    )
-    rings: Literal["none", "sorting", "all"] = Field(
-        default="all", description="ring removal of Vo 2018, in full or sorting only"
-    )
-    ring_snr: float = Field(default=3.0, gt=0, description="stripes above it are large")
-    ring_large_width_px: int = Field(default=51, ge=5, le=501)
-    ring_small_width_px: int = Field(default=21, ge=3, le=501)
-    zinger_threshold: float = Field(
-        default=0.3, ge=0, description="bright spots deeper than this; 0 leaves them"
+    ring_width_px: int = Field(
+        default=21, ge=3, le=501, description="odd; wider stripes stay"
     )
     air_columns_px: int = Field(
         default=8, ge=0, description="columns of air on either side; 0: no correction"
@@ -73,35 +40,17 @@ class ReconstructionSettings(BaseModel):
     rows: tuple[int, int] | None = Field(
         default=None, description="detector rows start, stop; all if absent"
     )
-    binning: Literal[1, 2, 4, 8] = Field(default=1)
-    distortion: DistortionSettings | None = None
-    phase: PhaseSettings | None = None
     memory_limit_gib: float = Field(default=8.0, ge=0.5, le=1024)
     threads: int | None = Field(
         default=None, ge=1, le=1024, description="all processors if absent"
     )
-    output: Literal["float32", "uint16"] = Field(default="float32")
-    output_range: tuple[float, float] | None = Field(
-        default=None,
-        description="uint16: attenuation per pixel of grey 0 and 65535; from the "
-        "first slices if absent",
-    )
     pyramid_levels: int = Field(default=2, ge=0, le=5)
     preview_interval_s: float = Field(default=5.0, gt=0, description="wall time")
-    keep_sinograms: bool = Field(
-        default=False, description="keep the normalised sinograms beside the tomogram"
-    )
 
     @model_validator(mode="after")
     def _ranges_ascend(self) -> "ReconstructionSettings":
         if self.rows is not None and not 0 <= self.rows[0] < self.rows[1]:
             raise ValueError(f"rows is {self.rows}; it must be start < stop, from 0")
-        if self.output_range is not None and not (
-            self.output_range[0] < self.output_range[1]
-        ):
-            raise ValueError(
-                f"output_range is {self.output_range}; it must be low < high"
-            )
         return self
 
 

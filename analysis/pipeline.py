@@ -1,0 +1,278 @@
+"""From the frames of a scan to a tomogram on disk, step after step."""
+
+import os
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.engines import check_engine, engine
+from analysis.errors import DataError
+from analysis.ingest import ScanIngest
+from analysis.normalise import PixelCounts
+from analysis.nxtomo_reader import NXtomoScan
+from analysis.rings import remove_stripes_by_sorting
+from analysis.rotation_axis import find_rotation_axis
+from analysis.settings import AnalysisSettings, ReconstructionSettings
+from analysis.tomogram_file import TomogramWriter
+from analysis.volume import open_volume
+
+FRAMES_AT_ONCE = 16
+
+Progress = Callable[[str, float], None]
+"""Is told a stage and how much of it is done, 0 to 1."""
+
+
+def no_progress(stage: str, fraction: float) -> None:
+    """Tell nobody."""
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """A tomogram that stands on disk.
+
+    Attributes
+    ----------
+    tomogram_file : Path
+    rotation_axis_px : float
+        Column in a projection, pixel centres at 0 .. width - 1.
+    engine : str
+    shape : tuple[int, int, int]
+        (z, y, x).
+    num_projections : int
+        That went into it.
+    num_missing : int
+        That were promised and never came.
+    pixels : PixelCounts
+        Repaired and clamped.
+    frames_without_air : int
+        Frames whose sides hold no air, so that the beam was not corrected.
+    seconds : dict
+        Wall time per stage.
+    """
+
+    tomogram_file: Path
+    rotation_axis_px: float
+    engine: str
+    shape: tuple[int, int, int]
+    num_projections: int
+    num_missing: int
+    pixels: PixelCounts
+    frames_without_air: int
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def find_axis(
+    ingest: ScanIngest,
+    angles_deg: NDArray[np.float64],
+    settings: ReconstructionSettings,
+) -> float:
+    """Return the column of the rotation axis, as set or as found in the frames."""
+    width = ingest.store.width_px
+    if settings.rotation_axis_px is not None:
+        axis = settings.rotation_axis_px
+    else:
+        here = np.flatnonzero(ingest.store.received)
+        axis = find_rotation_axis(
+            lambda index: ingest.store.frame(int(here[index])), angles_deg[here]
+        )
+    if not 0 <= axis <= width - 1:
+        raise DataError(
+            f"{ingest.name}: rotation axis at {axis:g} px; it must lie on the "
+            f"detector, 0 to {width - 1} px"
+        )
+    return axis
+
+
+def reconstruct(
+    ingest: ScanIngest,
+    angles_deg: NDArray[np.float64],
+    rotation_axis_px: float,
+    tomogram_file: Path,
+    settings: ReconstructionSettings,
+    *,
+    voxel_size_um: float | None,
+    progress: Progress = no_progress,
+) -> Reconstruction:
+    """Reconstruct all slices of a scan whose frames are in, band after band.
+
+    Parameters
+    ----------
+    ingest : ScanIngest
+        Holds the sinograms.
+    angles_deg : ndarray, shape (angle,)
+        Of all projections that were promised.
+    rotation_axis_px : float
+    tomogram_file : Path
+        Where the tomogram goes.
+    voxel_size_um : float or None
+        None where it is unknown.
+    """
+    store = ingest.store
+    if len(angles_deg) != store.num_angles:
+        raise DataError(
+            f"{ingest.name}: {len(angles_deg)} angles for {store.num_angles} "
+            "projections; they must match"
+        )
+    here = store.received
+    if here.sum() < 2:
+        raise DataError(f"{ingest.name}: {here.sum()} projections came; 2 are needed")
+    seconds = {"rings": 0.0, "reconstruct": 0.0, "write": 0.0}
+    shape = (store.height_px, store.width_px, store.width_px)
+    machine = engine(
+        settings.engine,
+        np.asarray(angles_deg, np.float64)[here],
+        store.width_px,
+        rotation_axis_px,
+        filter_window=settings.window,
+        padding=settings.padding,
+        threads=settings.threads,
+    )
+    about = {
+        "rotation_axis_px": rotation_axis_px,
+        "engine": machine.name,
+        "num_projections": int(here.sum()),
+    }
+    slices = np.empty((0, *shape[1:]), np.float32)
+    with (
+        TomogramWriter(
+            tomogram_file,
+            shape,
+            voxel_size_um=voxel_size_um,
+            pyramid_levels=settings.pyramid_levels,
+            about=settings.model_dump(mode="json") | about,
+        ) as writer,
+        ThreadPoolExecutor(settings.threads or len(os.sched_getaffinity(0))) as pool,
+    ):
+        for band in range(store.num_bands):
+            begun = time.perf_counter()
+            sinograms = store.band(band)
+            if settings.rings == "sorting":
+                width = settings.ring_width_px
+                done = pool.map(
+                    lambda one, width=width: remove_stripes_by_sorting(one, width),
+                    sinograms,
+                )
+                for row, clean in enumerate(done):
+                    sinograms[row] = clean
+            ringless = time.perf_counter()
+            if len(slices) != len(sinograms):
+                slices = np.empty((len(sinograms), *shape[1:]), np.float32)
+            machine.reconstruct(sinograms, slices)
+            reconstructed = time.perf_counter()
+            writer.write(slices)
+            written = time.perf_counter()
+            seconds["rings"] += ringless - begun
+            seconds["reconstruct"] += reconstructed - ringless
+            seconds["write"] += written - reconstructed
+            progress("reconstruct", (band + 1) / store.num_bands)
+        writer.finish(about)
+    return Reconstruction(
+        tomogram_file=tomogram_file,
+        rotation_axis_px=rotation_axis_px,
+        engine=machine.name,
+        shape=shape,
+        num_projections=int(here.sum()),
+        num_missing=int((~here).sum()),
+        pixels=ingest.counts,
+        frames_without_air=ingest.frames_without_air,
+        seconds=seconds,
+    )
+
+
+def reconstruct_nxtomo(
+    path: Path,
+    out_dir: Path,
+    settings: AnalysisSettings,
+    *,
+    measure: bool = True,
+    pixel_size_um: float | None = None,
+    progress: Progress = no_progress,
+) -> dict[str, object]:
+    """Reconstruct and measure the scan of one NXtomo file.
+
+    Parameters
+    ----------
+    path : Path
+        Any NXtomo file.
+    out_dir : Path
+        Gets ``tomogram.h5`` and pictures.
+    measure : bool
+        False stops after the reconstruction.
+    pixel_size_um : float, optional
+        At the sample; needed to measure where the file does not tell it.
+
+    Returns
+    -------
+    dict
+        Plain values: what was done, what was repaired, seconds per stage and, where
+        made, ``measurements``.
+
+    Raises
+    ------
+    DataError
+        The file, or what is in it, is not what it must be.
+    """
+    begun = time.perf_counter()
+    check_engine(settings.reconstruction.engine)
+    out_dir.mkdir(parents=True, exist_ok=True)
+    with NXtomoScan(path) as scan:
+        pixel_size_um = pixel_size_um or scan.pixel_size_um
+        ingest = ScanIngest(
+            str(path),
+            len(scan.angles_deg),
+            pixel_size_um or 1.0,
+            settings.reconstruction,
+            out_dir,
+        )
+        with ingest:
+            whole = slice(None)
+            for frame in scan.read(scan.darks, whole):
+                ingest.darks.add(frame[None])
+            for frame in scan.read(scan.flats, whole):
+                ingest.flats.add(frame[None])
+            for index, frame in enumerate(scan.read(scan.projections, whole)):
+                ingest.put(index, frame)
+                progress("normalise", (index + 1) / len(scan.angles_deg))
+            normalised = time.perf_counter()
+            axis = find_axis(ingest, scan.angles_deg, settings.reconstruction)
+            found = time.perf_counter()
+            result = reconstruct(
+                ingest,
+                scan.angles_deg,
+                axis,
+                out_dir / "tomogram.h5",
+                settings.reconstruction,
+                voxel_size_um=pixel_size_um,
+                progress=progress,
+            )
+    seconds = {"normalise": normalised - begun, "axis": found - normalised}
+    answer: dict[str, object] = asdict(result)
+    answer |= {
+        "scan_file": str(path),
+        "tomogram_file": str(result.tomogram_file),
+        "shape": list(result.shape),
+        "voxel_size_um": pixel_size_um,
+        "seconds": seconds | result.seconds,
+    }
+    if not measure:
+        return answer
+    if pixel_size_um is None:
+        answer["reason"] = "the file tells no pixel size; nothing was measured"
+        return answer
+    from analysis.measure import measure_tomogram
+
+    measuring = time.perf_counter()
+    volume = open_volume(result.tomogram_file)
+    measured = measure_tomogram(
+        volume, settings.measurement, pictures_dir=out_dir / "pictures"
+    )
+    answer["measurements"] = measured.row()
+    answer["seconds"] = (
+        seconds | result.seconds | {"measure": time.perf_counter() - measuring}
+    )
+    return answer

@@ -1,0 +1,55 @@
+import numpy as np
+import pytest
+
+from analysis.errors import DataError
+from analysis.sinogram_store import STEP, SinogramStore
+
+
+@pytest.mark.parametrize("limit", [0, 10**9], ids=["disk", "memory"])
+def test_frames_come_out_as_sinograms(tmp_path, limit):
+    frames = np.random.default_rng(0).uniform(-0.9, 7.4, (37, 35, 24))
+    frames = frames.astype(np.float32)
+    with SinogramStore(
+        37, 35, 24, directory=tmp_path, memory_limit_bytes=limit, frames_per_write=5
+    ) as store:
+        assert store.on_disk == (limit == 0)
+        for index, frame in enumerate(frames):
+            store.put(index, frame)
+        bands = np.concatenate([store.band(band) for band in range(store.num_bands)])
+        again = store.frame(36)
+    # Half a step of the 16-bit integers, and single precision.
+    assert np.abs(bands - frames.transpose(1, 0, 2)).max() < 0.51 * STEP
+    assert np.abs(again - frames[36]).max() < 0.51 * STEP
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("limit", [0, 10**9], ids=["disk", "memory"])
+def test_angles_whose_frame_never_came_are_left_out(tmp_path, limit):
+    with SinogramStore(
+        9, 4, 3, directory=tmp_path, memory_limit_bytes=limit, frames_per_write=2
+    ) as store:
+        for index in (0, 1, 4, 7):
+            store.put(index, np.full((4, 3), index / 10, np.float32))
+        assert list(np.flatnonzero(store.received)) == [0, 1, 4, 7]
+        band = store.band(0)
+    assert band.shape == (4, 4, 3)
+    assert np.allclose(band[0, :, 0], [0.0, 0.1, 0.4, 0.7], atol=STEP)
+
+
+def test_values_beyond_the_range_stay_at_its_ends(tmp_path):
+    with SinogramStore(1, 1, 2, directory=tmp_path, memory_limit_bytes=10**6) as store:
+        store.put(0, np.array([[-5.0, 50.0]], np.float32))
+        assert np.allclose(store.band(0), [[[-1.0, 7.5]]], atol=STEP)
+
+
+def test_more_frames_than_promised_are_refused(tmp_path):
+    with (
+        SinogramStore(3, 2, 2, directory=tmp_path, memory_limit_bytes=0) as store,
+        pytest.raises(DataError, match="frame 3 of a scan of 3"),
+    ):
+        store.put(3, np.zeros((2, 2), np.float32))
+
+
+def test_a_full_disk_is_told_before_the_scan(tmp_path):
+    with pytest.raises(DataError, match="GB free.*need"):
+        SinogramStore(10**6, 10**5, 10**4, directory=tmp_path, memory_limit_bytes=0)
