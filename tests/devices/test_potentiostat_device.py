@@ -1,0 +1,252 @@
+"""The potentiostat's device and IOC over real Channel Access."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+DENSITY_MA_CM2 = 0.15
+DURATION_S = 20.0  # simulated
+TIMEOUT_S = 30.0
+
+
+@pytest.fixture(scope="module")
+def connected(simulated_beamline: Any) -> Any:
+    from devices.potentiostat import Potentiostat
+
+    device = Potentiostat(simulated_beamline.pvs.potentiostat, name="potentiostat")
+    device.wait_for_connection(timeout=20)
+    return device
+
+
+@pytest.fixture(scope="module")
+def current_ma(simulation_settings: Any) -> float:
+    return DENSITY_MA_CM2 * simulation_settings.cell.area_cm2
+
+
+@pytest.fixture
+def potentiostat(connected: Any) -> Iterator[Any]:
+    yield connected
+    connected.open_relay().wait(TIMEOUT_S)
+
+
+@pytest.fixture
+def armed(potentiostat: Any, current_ma: float) -> Callable[..., Any]:
+    """Return a maker of steps that were never run."""
+    from devices.potentiostat import ArmedStep
+    from devices.potentiostat_driver import GalvanostaticStep
+
+    def make(*, heartbeat_timeout_s: float = 5.0, **changes: Any) -> Any:
+        values = {
+            "id": int(potentiostat.last_step_id.get(use_monitor=False)) + 1,
+            "current_ma": current_ma,
+            "duration_s": DURATION_S,
+        }
+        step = GalvanostaticStep(**{**values, **changes})
+        return ArmedStep(step, heartbeat_timeout_s)
+
+    return make
+
+
+def run(potentiostat: Any, value: Any) -> Any:
+    potentiostat.prepare(value).wait(TIMEOUT_S)
+    potentiostat.kickoff().wait(TIMEOUT_S)
+    potentiostat.complete().wait(TIMEOUT_S)
+    return potentiostat.step_outcome
+
+
+def wait_for(signal: Any, wanted: Any, timeout_s: float = TIMEOUT_S) -> None:
+    seen = threading.Event()
+
+    def check(value: Any = None, **_: Any) -> None:
+        if value == wanted:
+            seen.set()
+
+    subscription = signal.subscribe(check, run=True)
+    try:
+        assert seen.wait(timeout_s), (
+            f"{signal.name} is {signal.get()!r}, not {wanted!r}"
+        )
+    finally:
+        signal.unsubscribe(subscription)
+
+
+def test_a_step_passes_its_charge_and_ends_by_itself(
+    potentiostat: Any, armed: Callable[..., Any], current_ma: float
+) -> None:
+    before_c = potentiostat.net_charge.get(use_monitor=False)
+    outcome = run(potentiostat, armed(current_ma=-current_ma))
+    asked_c = -current_ma * 1e-3 * DURATION_S
+    assert outcome.end_reason == "Elapsed"
+    assert outcome.fault == ""
+    # the step ends at its exact instant in simulated time; clock stamps of today
+    # resolve 0.24 us of 20 s
+    assert outcome.charge_c == pytest.approx(asked_c, rel=1e-6)
+    assert outcome.elapsed_s == pytest.approx(DURATION_S, rel=1e-6)
+    assert outcome.integrated_charge_c == pytest.approx(asked_c, rel=1e-3)
+    assert outcome.samples_missing == 0
+    passed_c = potentiostat.net_charge.get(use_monitor=False) - before_c
+    assert passed_c == pytest.approx(asked_c, rel=1e-6)
+    assert potentiostat.relay_readback.get(use_monitor=False) == "Open"
+
+
+def test_every_sample_is_collected_once(
+    potentiostat: Any, armed: Callable[..., Any]
+) -> None:
+    run(potentiostat, armed())
+    (page,) = list(potentiostat.collect_pages())
+    times_s = page["data"]["potentiostat_time_s"]
+    assert times_s == sorted(set(times_s))
+    closed = page["data"]["potentiostat_relay_closed"]
+    # first sample at the start, then one each 0.1 s, the last at the end
+    assert sum(closed) == pytest.approx(10 * DURATION_S + 1, abs=2)
+    assert list(potentiostat.collect_pages()) == []
+    assert set(page["data"]) == set(potentiostat.describe_collect())
+
+
+def test_a_second_kickoff_passes_nothing(
+    potentiostat: Any, armed: Callable[..., Any]
+) -> None:
+    value = armed()
+    before_c = potentiostat.gross_charge.get(use_monitor=False)
+    run(potentiostat, value)
+    run(potentiostat, value)
+    passed_c = potentiostat.gross_charge.get(use_monitor=False) - before_c
+    assert passed_c == pytest.approx(value.step.charge_c, rel=1e-6)
+
+
+def test_an_id_is_refused_the_second_time(
+    potentiostat: Any, armed: Callable[..., Any]
+) -> None:
+    from devices.errors import DeviceError
+
+    value = armed()
+    run(potentiostat, value)
+    potentiostat._kicked_off = None  # as a second orchestrator would come
+    with pytest.raises(DeviceError, match="has run before"):
+        potentiostat.prepare(value).wait(TIMEOUT_S)
+
+
+def test_a_current_beyond_the_instrument_is_refused(
+    potentiostat: Any, armed: Callable[..., Any]
+) -> None:
+    from devices.errors import DeviceError
+
+    with pytest.raises(DeviceError, match="at most 1000 mA"):
+        potentiostat.prepare(armed(current_ma=2000.0)).wait(TIMEOUT_S)
+
+
+def test_the_relay_cannot_be_closed_by_hand(potentiostat: Any) -> None:
+    potentiostat.relay.put("Closed", wait=True)
+    assert potentiostat.relay_readback.get(use_monitor=False) == "Open"
+    assert "closes only with a step" in potentiostat.message.get(use_monitor=False)
+
+
+def test_start_wants_the_id_that_is_armed(
+    potentiostat: Any, armed: Callable[..., Any]
+) -> None:
+    value = armed()
+    potentiostat.prepare(value).wait(TIMEOUT_S)
+    potentiostat.start.put(value.step.id + 1, wait=True)
+    assert potentiostat.relay_readback.get(use_monitor=False) == "Open"
+    assert "not the armed one" in potentiostat.message.get(use_monitor=False)
+
+
+def test_stop_opens_the_relay_and_says_so(
+    potentiostat: Any, armed: Callable[..., Any]
+) -> None:
+    potentiostat.prepare(armed(duration_s=36000.0)).wait(TIMEOUT_S)
+    potentiostat.kickoff().wait(TIMEOUT_S)
+    assert potentiostat.relay_readback.get(use_monitor=False) == "Closed"
+    potentiostat.stop()
+    potentiostat.complete().wait(TIMEOUT_S)
+    outcome = potentiostat.step_outcome
+    assert outcome.end_reason == "Relay"
+    assert outcome.fault == "stopped by the orchestrator"
+    assert potentiostat.relay_readback.get(use_monitor=False) == "Open"
+
+
+def test_silence_opens_the_relay(potentiostat: Any, armed: Callable[..., Any]) -> None:
+    value = armed(duration_s=36000.0, heartbeat_timeout_s=1.0)
+    potentiostat.prepare(value).wait(TIMEOUT_S)
+    # started past the device: nothing beats
+    potentiostat.start.put(value.step.id, wait=True)
+    assert potentiostat.relay_readback.get(use_monitor=False) == "Closed"
+    wait_for(potentiostat.end_reason, "Heartbeat")
+    assert potentiostat.relay_readback.get(use_monitor=False) == "Open"
+
+
+def test_a_heartbeat_keeps_a_step_alive(
+    potentiostat: Any, armed: Callable[..., Any]
+) -> None:
+    value = armed(duration_s=60.0, heartbeat_timeout_s=1.0)
+    outcome = run(potentiostat, value)  # longer than the timeout
+    assert outcome.end_reason == "Elapsed"
+
+
+def test_a_voltage_outside_the_window_ends_the_step(
+    potentiostat: Any, armed: Callable[..., Any]
+) -> None:
+    value = armed(voltage_min_v=-1.0, voltage_max_v=0.01)
+    outcome = run(potentiostat, value)
+    assert outcome.end_reason == "Voltage"
+    assert outcome.fault == ""
+
+
+def test_the_charge_limit_ends_the_step(
+    potentiostat: Any, armed: Callable[..., Any], current_ma: float
+) -> None:
+    limit_c = 0.5 * current_ma * 1e-3 * DURATION_S
+    outcome = run(potentiostat, armed(charge_limit_c=limit_c))
+    assert outcome.end_reason == "Charge"
+    assert outcome.charge_c == pytest.approx(limit_c, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind"),
+    [("SHORT_CIRCUIT", "hard_short"), ("WRONG_POLARITY", "wrong_polarity")],
+)
+def test_the_guard_opens_the_relay(
+    potentiostat: Any, fault: str, kind: str, armed: Callable[..., Any]
+) -> None:
+    from ophyd import EpicsSignal
+
+    signal = EpicsSignal(f"SIM:FAULT:{fault}", name="fault")
+    signal.wait_for_connection(timeout=10)
+    potentiostat.prepare(armed(duration_s=36000.0)).wait(TIMEOUT_S)
+    potentiostat.kickoff().wait(TIMEOUT_S)
+    wait_for(potentiostat.state, "Running")
+    try:
+        signal.put(1, wait=True)
+        potentiostat.complete().wait(TIMEOUT_S)
+    finally:
+        signal.put(0, wait=True)
+    outcome = potentiostat.step_outcome
+    assert outcome.acted_on is not None
+    assert outcome.acted_on.kind == kind
+    assert outcome.end_reason == "Relay"
+    assert potentiostat.relay_readback.get(use_monitor=False) == "Open"
+
+
+def test_a_voltage_that_stands_still_opens_the_relay(
+    potentiostat: Any, armed: Callable[..., Any]
+) -> None:
+    from ophyd import EpicsSignal
+
+    from devices.short_circuit import GuardSettings
+
+    signal = EpicsSignal("SIM:FAULT:STALE_VOLTAGE", name="fault")
+    signal.wait_for_connection(timeout=10)
+    potentiostat.guard = GuardSettings(stale_after_s=1.0)
+    potentiostat.prepare(armed(duration_s=36000.0)).wait(TIMEOUT_S)
+    potentiostat.kickoff().wait(TIMEOUT_S)
+    try:
+        signal.put(1, wait=True)
+        potentiostat.complete().wait(TIMEOUT_S)
+    finally:
+        signal.put(0, wait=True)
+        potentiostat.guard = GuardSettings()
+    assert potentiostat.step_outcome.acted_on.kind == "stale"
