@@ -268,8 +268,9 @@ def volumes_figure(data: ExperimentData) -> str | None:
             _label_axis(axis)
             if narrow and axis is not filling:
                 axis.set_xlabel("")
+        handles, labels = crack.get_legend_handles_labels()
         if data.truth:
-            crack.legend(loc="lower right")
+            figure.legend(handles, labels, loc="outside upper left", ncols=2)
 
     return render("volumes", draw, 3.4, 7.6)
 
@@ -325,6 +326,41 @@ def widths_figure(data: ExperimentData) -> str | None:
         figure.legend(loc="outside upper left", ncols=columns, handlelength=1.6)
 
     return render("widths", draw, 3.2, 3.6)
+
+
+def width_distribution_figure(data: ExperimentData) -> str | None:
+    """Return crack volume over crack width, one line for each of a few states."""
+    known = [(label, *curve) for label, curve in data.widths.items()]
+    if not known:
+        return None
+    # The eye tells five lines apart, not thirty: the first, the last, some between.
+    chosen = sorted({round(i) for i in np.linspace(0, len(known) - 1, 5)})
+
+    def draw(figure: Figure, narrow: bool) -> None:
+        axes = figure.subplots()
+        styles = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)))
+        colours = (BLUE, GREEN, ORANGE, RED, INK)
+        for place, style, colour in zip(chosen, styles, colours, strict=False):
+            label, edges_um, volume_um3 = known[place]
+            per_um = volume_um3 / np.diff(edges_um)
+            middle = (edges_um[:-1] + edges_um[1:]) / 2
+            axes.plot(middle, per_um, linestyle=style, color=colour, label=label)
+        filled = max(
+            float(edges_um[1:][volume_um3 > 0].max(initial=0.0))
+            for _, edges_um, volume_um3 in known
+        )
+        if filled > 0:
+            axes.set_xlim(0, 1.05 * filled)
+        axes.set_ylim(bottom=0)
+        axes.set_xlabel("crack width (µm)")
+        axes.set_ylabel("crack volume per width (µm³/µm)")
+        axes.yaxis.set_major_formatter(FuncFormatter(_short_number))
+        columns = 3 if narrow else 5
+        figure.legend(
+            loc="outside upper left", ncols=columns, title="label", alignment="left"
+        )
+
+    return render("distribution", draw, 3.6, 3.9)
 
 
 def thickness_figure(data: ExperimentData) -> str | None:

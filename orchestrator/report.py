@@ -17,6 +17,7 @@ from orchestrator.figures import (
     thickness_figure,
     voltage_figure,
     volumes_figure,
+    width_distribution_figure,
     widths_figure,
 )
 from orchestrator.journal import Entry
@@ -35,7 +36,7 @@ EVENT_KINDS = ("decision", "alarm", "failed", "analysis_failed", "ended")
 _TONES = {"done": "good", "short_circuit": "good", "stopped": "warn", "failed": "bad"}
 _COLUMNS = (
     ("label", "label", ""),
-    ("gross_charge_c", "charge passed", "mC"),
+    ("gross_charge_c", "charge passed", "C"),
     ("crack_volume_um3", "crack volume", "µm³"),
     ("crack_volume_sd_um3", "± 1 sd", "µm³"),
     ("crack_fraction", "crack fraction", "%"),
@@ -46,7 +47,7 @@ _COLUMNS = (
     ("penetrates", "crosses pellet", ""),
     ("reason", "reason", ""),
 )
-_SCALES = {"%": 100.0, "mC": 1000.0}
+_SCALES = {"%": 100.0, "mC": 1e3, "µC": 1e6}
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,7 @@ def render_report(data: ExperimentData) -> str:
         "error": error,
         "error_note": _error_note(data),
         "widths": _markup(widths_figure(data)),
+        "distribution": _markup(width_distribution_figure(data)),
         "thickness": _markup(thickness_figure(data)),
         "table": _table(data),
         "events": _events(data.entries),
@@ -159,7 +161,7 @@ def _summary(data: ExperimentData) -> dict[str, Any]:
     ]
     known = [value for value in charge if np.isfinite(value)]
     if known:
-        facts.append(("Charge passed, both directions", f"{1000 * max(known):.4g} mC"))
+        facts.append(("Charge passed, both directions", _charge(max(known))))
     if data.truth:
         facts.append(("Crack volume against truth", _error_summary(data)))
     title = ""
@@ -212,7 +214,10 @@ def _outcome(data: ExperimentData) -> tuple[str, str]:
         "failed": "Failed",
     }.get(outcome, outcome or "Ended")
     reason = ended.text.strip()
-    sentence = f"{words}: {reason}" if reason else words
+    if reason.startswith(outcome.replace("_", " ")):
+        sentence = reason[0].upper() + reason[1:]
+    else:
+        sentence = f"{words}: {reason}" if reason else words
     return sentence.rstrip(".") + ".", _TONES.get(outcome, "warn")
 
 
@@ -305,7 +310,14 @@ def _direction(label: str) -> str:
 
 def _table(data: ExperimentData) -> dict[str, Any]:
     present = {name for row in data.rows for name in row}
-    chosen = [column for column in _COLUMNS if column[0] in present]
+    charge_unit = _charge_unit(
+        max((finite(row, "gross_charge_c") for row in data.rows), default=0.0)
+    )
+    chosen = [
+        (name, title, charge_unit if unit == "C" else unit)
+        for name, title, unit in _COLUMNS
+        if name in present
+    ]
     return {
         "columns": [{"title": title, "unit": unit} for _, title, unit in chosen],
         "rows": [
@@ -387,6 +399,15 @@ def _versions(data: ExperimentData) -> list[tuple[str, str]]:
 
 
 # --- words --------------------------------------------------------------------------
+
+
+def _charge_unit(charge_c: float) -> str:
+    return "mC" if not charge_c < 1e-3 else "µC"
+
+
+def _charge(charge_c: float) -> str:
+    unit = _charge_unit(charge_c)
+    return f"{charge_c * _SCALES[unit]:.4g} {unit}"
 
 
 def _markup(svg: str | None) -> Markup | None:

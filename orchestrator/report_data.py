@@ -24,7 +24,7 @@ from orchestrator.record import read_documents
 
 Part = TypeVar("Part")
 
-RELATIVE_TIME_STREAM = "electrochemistry"
+WIDTHS = "entry/crack_width"
 FRAME_TIMES = "entry/instrument/NDAttributes/NDArrayTimeStamp"
 
 
@@ -79,6 +79,8 @@ class ExperimentData:
         Rows of ``results/measurements.csv``, numbers as floats, empty cells as None.
     truth : sequence of mapping
         Rows of ``results/truth_comparison.csv``; dry runs only.
+    widths : mapping
+        Label to bin edges (µm) and crack volume per bin (µm³), states in order.
     experiment : Experiment, optional
         ``experiment.yaml``, where this version of the program can read it.
     faults : sequence of str
@@ -93,6 +95,7 @@ class ExperimentData:
     scans: Sequence[Scan]
     rows: Sequence[Mapping[str, Any]]
     truth: Sequence[Mapping[str, Any]]
+    widths: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]]
     configuration: str
     experiment: Experiment | None = None
     faults: Sequence[str] = field(default_factory=tuple)
@@ -175,6 +178,7 @@ def read_experiment(directory: Path) -> ExperimentData:
         scans=scans,
         rows=rows,
         truth=truth,
+        widths=_widths(layout, rows),
         configuration=configuration,
         experiment=experiment,
         faults=tuple(faults),
@@ -287,6 +291,30 @@ def _first_and_last_frame_s(path: Path) -> tuple[float, float]:
             return float(times[0]), float(times[-1])
     except (OSError, KeyError):
         return math.nan, math.nan
+
+
+def _widths(
+    layout: Layout, rows: Sequence[Mapping[str, Any]]
+) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    """Return the crack width distribution of each state that has one."""
+    found = {}
+    for row in rows:
+        tomogram = layout.tomogram_file(_integer(row.get("scan_number")))
+        try:
+            with h5py.File(tomogram.with_suffix(".measured.h5"), "r") as file:
+                edges, volume = file[f"{WIDTHS}/edges_um"], file[f"{WIDTHS}/volume_um3"]
+                if isinstance(edges, h5py.Dataset) and isinstance(volume, h5py.Dataset):
+                    found[str(row.get("label"))] = (
+                        np.asarray(edges, dtype=np.float64),
+                        np.asarray(volume, dtype=np.float64),
+                    )
+        except (OSError, KeyError):
+            continue  # not measured, or measured without a crack
+    return {
+        label: (edges, volume)
+        for label, (edges, volume) in found.items()
+        if edges.size == volume.size + 1 and volume.sum() > 0
+    }
 
 
 # --- tables and small things --------------------------------------------------------

@@ -22,6 +22,7 @@ _SPARKS = "▁▂▃▄▅▆▇█"
 _LEVEL_STYLE = {
     "info": "",
     "good": "green",
+    "decision": "cyan",
     "warning": "yellow",
     "alarm": "bold white on red",
 }
@@ -174,7 +175,8 @@ def draw(snapshot: Snapshot, width: int, height: int) -> RenderableType:
 
 def plain_line(entry: Entry) -> str:
     """Return a log line for a screen that is not a terminal."""
-    level = "" if entry.level in ("info", "good") else f"{entry.level.upper()}: "
+    loud = entry.level in ("warning", "alarm")
+    level = f"{entry.level.upper()}: " if loud else ""
     return f"{_clock(entry.time_s)}  {level}{entry.text}"
 
 

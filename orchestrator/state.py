@@ -23,7 +23,7 @@ from analysis.messages import (
 )
 from plans.steps import HalfCycleStep, Step, TomogramStep
 
-Level = Literal["info", "good", "warning", "alarm"]
+Level = Literal["info", "good", "decision", "warning", "alarm"]
 
 NOT_CONNECTED = "not connected"
 VOLTAGE_SAMPLES = 240
@@ -263,7 +263,7 @@ class ExperimentState:
     def decide(self, text: str, *, at_s: float | None = None) -> None:
         """Note a decision of the program."""
         with self.changed:
-            self._add("warning", text, self._clock() if at_s is None else at_s)
+            self._add("decision", text, self._clock() if at_s is None else at_s)
 
     def notice(self, text: str, *, at_s: float | None = None) -> None:
         """Note something the operator may want to know."""

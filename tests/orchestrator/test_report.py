@@ -34,7 +34,7 @@ CELL_NAME = 'Cell <b>7</b> & "sons"'
 LPS_PER_CM, LITHIUM_PER_CM, PIXEL_UM = 7.86, 0.095, 0.8
 
 
-def volume(state, shape=(96, 160, 160)):
+def volume(state, shape=(48, 80, 80)):
     """A pellet between lithium layers, with `state` curved gaps 3 um wide."""
     rng = np.random.default_rng(7)
     nz, ny, nx = shape
@@ -48,7 +48,7 @@ def volume(state, shape=(96, 160, 160)):
     per_cm = np.where(inside, LITHIUM_PER_CM, 0.0)
     per_cm[inside & (abs(z) < 0.3 * nz)] = LPS_PER_CM
     for crack in range(state):
-        middle = (crack - 3) * 14 + 6 * np.sin(y / 17 + crack) + 3 * np.cos(z / 9)
+        middle = (crack - 3) * 7 + 3 * np.sin(y / 9 + crack) + 2 * np.cos(z / 5)
         gap = inside & (abs(z) < 0.3 * nz) & (abs(x - middle) < 2)
         per_cm[gap] = LITHIUM_PER_CM
     grey = per_cm * PIXEL_UM * 1e-4
@@ -159,6 +159,16 @@ def make_experiment(directory, half_cycles=7, *, ended=True):
         time_s += 560
         journal.done(step, 0, {})
         write_volume(layout.tomogram_file(step.scan_number), volume(step.scan_number))
+        measured_file = layout.tomogram_file(step.scan_number).with_suffix(
+            ".measured.h5"
+        )
+        with h5py.File(measured_file, "w") as file:
+            edges_um = np.arange(0, 20.5, 0.5)
+            middle_um = (edges_um[:-1] + edges_um[1:]) / 2
+            file["entry/crack_width/edges_um"] = edges_um
+            file["entry/crack_width/volume_um3"] = (
+                1e6 * step.scan_number * np.exp(-(((middle_um - 3) / 1.2) ** 2))
+            )
         true_um3 = 0.0
         if step.scan_number:
             true_um3 = 2.75e7 + 1.4e8 * math.log((step.scan_number + 1) / 2)
@@ -201,7 +211,7 @@ def make_experiment(directory, half_cycles=7, *, ended=True):
     journal.decide("one last tomogram after the short")
     write_rows(layout.results_dir / "truth_comparison.csv", truth)
     if ended:
-        reason = f"0.0006 V in charge {steps[-1].label} <script>alert(1)</script>"
+        reason = "short circuit in half-cycle 7: 0.0006 V <script>alert(1)</script>"
         journal.add("ended", reason, details={"outcome": "short_circuit"})
     journal.close()
     record.close()
@@ -274,7 +284,7 @@ def test_page_is_whole_html_that_needs_nothing_else(page):
 def test_summary_says_what_happened_and_why_it_stopped(page):
     text = " ".join(" ".join(outline(page).text).split())
     assert "Simulated beamline" in text
-    assert "Ended by a short circuit: 0.0006 V in charge 4" in text
+    assert "Short circuit in half-cycle 7: 0.0006 V" in text
     assert "8 taken, 8 measured" in text
     assert "± 4.712 µA (0.15 mA/cm²), 30 min 00 s each way" in text
     assert "2400 projections over 180°" in text
@@ -307,6 +317,7 @@ def test_figures_carry_their_axes_with_units(page):
         "short circuit",
         "scan (open circuit)",
         "crack width (µm)",
+        "crack volume per width (µm³/µm)",
         "change of thickness (µm)",
         "Li, anode (first 80.0 µm)",
         "simulation's truth",
@@ -332,7 +343,7 @@ def test_running_experiment_says_so(tmp_path):
     page = write_report(directory).read_text(encoding="utf-8")
     outline(page)
     assert "the journal has no end yet" in page
-    assert "Ended by" not in page
+    assert "Short circuit" not in page
 
 
 def test_folder_with_only_a_configuration_gives_a_page(tmp_path):
