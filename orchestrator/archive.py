@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from analysis.measurement.lithium import lithium_volume_um3
 from orchestrator.layout import Layout
-from orchestrator.lithium import plated_volume_um3
 from orchestrator.nxtomo_file import HalfCycleTrace, ScanRecord, write_nxtomo
 
 _log = logging.getLogger(__name__)
@@ -153,14 +153,14 @@ class Archive:
                 self._tomogram(run)
 
     def _half_cycle(self, run: _Run) -> None:
-        from analysis.voltage_files.bdf import write_bdf
-
         trace = self._last_half_cycle = run.trace()
         if len(trace.time_s) == 0:
             raise ValueError(f"half-cycle {trace.label} gave no voltage sample")
         path = self._layout.electrochemistry_file(
             trace.half_cycle, run.start.get("attempt", 0)
         )
+        from analysis.voltage_files.bdf import write_bdf
+
         write_bdf(path, trace)
 
     def _tomogram(self, run: _Run) -> None:
@@ -186,7 +186,7 @@ class Archive:
                 exposure_time_s=start["scan"]["exposure_time_s"],
                 gross_charge_c=start["gross_charge_c"],
                 net_charge_c=start["net_charge_c"],
-                lithium_volume_um3=plated_volume_um3(start["gross_charge_c"]),
+                lithium_volume_um3=lithium_volume_um3(start["gross_charge_c"]),
                 run_uid=start["uid"],
                 half_cycle=self._last_half_cycle,
                 facts=run.facts,

@@ -22,6 +22,7 @@ COMMANDS = (
     "dry_run_command",
     "run_command",
     "analyse_command",
+    "measure_command",
 )
 
 

@@ -13,12 +13,12 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import to_json
 
+from analysis.measurement.lithium import lithium_volume_um3
 from analysis.settings import AnalysisSettings
 from devices.pvs import BeamlinePVs
 from devices.short_circuit import GuardSettings
 from orchestrator.config_faults import fault_line
 from orchestrator.errors import ConfigurationError
-from orchestrator.lithium import plated_volume_um3
 from orchestrator.yaml_file import read_yaml
 from plans.schedule import schedule
 from plans.settings import CyclingSettings, ScanSettings
@@ -186,7 +186,7 @@ class Experiment(BaseModel):
     @property
     def half_cycle_lithium_um3(self) -> float:
         """Lithium that one whole half-cycle plates."""
-        return plated_volume_um3(self.half_cycle_charge_c)
+        return lithium_volume_um3(self.half_cycle_charge_c)
 
     @property
     def steps(self) -> tuple[Step, ...]:

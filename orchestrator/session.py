@@ -22,6 +22,7 @@ import epics
 from bluesky import RunEngine
 from bluesky.utils import RunEngineInterrupted
 
+from analysis.measurement.lithium import lithium_volume_um3
 from analysis.messages import (
     AnalysisFailed,
     FromWorker,
@@ -36,7 +37,6 @@ from orchestrator.config import Experiment
 from orchestrator.errors import InsituError, RefusedError
 from orchestrator.journal import Journal
 from orchestrator.layout import Layout, scan_id
-from orchestrator.lithium import plated_volume_um3
 from orchestrator.live import LiveAnalysis, LiveDocuments
 from orchestrator.readings import show_readings
 from orchestrator.record import DocumentRecord
@@ -276,8 +276,8 @@ class Session:
             pixel_size_um=start["scan"]["pixel_size_um"],
             tomogram_file=self.layout.tomogram_file(start["scan_number"]),
             preview_dir=self.layout.preview_dir(start["scan_number"]),
-            lithium_volume_um3=plated_volume_um3(gross_c),
-            lithium_volume_net_um3=plated_volume_um3(net_c),
+            lithium_volume_um3=lithium_volume_um3(gross_c),
+            lithium_volume_net_um3=lithium_volume_um3(net_c),
         )
 
     # --- helpers ---------------------------------------------------------------------

@@ -6,7 +6,6 @@ import pytest
 
 from orchestrator.errors import RefusedError
 from orchestrator.layout import Layout, scan_id
-from orchestrator.lithium import plated_volume_um3
 from orchestrator.results import ResultsTable, read_rows
 
 
@@ -65,11 +64,6 @@ def test_a_write_that_fails_leaves_the_old_table(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space left"):
         table.add(row(1, value=2))
     assert [r["value"] for r in read_rows(table.csv_file)] == [1]
-
-
-def test_lithium_of_the_papers_half_cycle():
-    assert plated_volume_um3(8.482e-3) == pytest.approx(1.1425e6, rel=1e-4)
-    assert plated_volume_um3(-8.482e-3) == -plated_volume_um3(8.482e-3)
 
 
 def test_a_folder_that_holds_something_is_refused_and_untouched(tmp_path):

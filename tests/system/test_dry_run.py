@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import h5py
@@ -243,11 +244,13 @@ def test_the_log_has_no_traceback(folder):
 
 
 def test_no_process_is_left(dry_run):
-    left = [
-        process.cmdline()
-        for process in psutil.process_iter()
-        if str(dry_run[0]) in " ".join(process.cmdline())
-    ]
+    assert psutil.Process().children(recursive=True) == []
+    folder = str(dry_run[0])
+    left = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if folder in " ".join(process.cmdline()):
+                left.append(process.cmdline())
     assert left == []
 
 
