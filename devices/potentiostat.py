@@ -163,17 +163,9 @@ class Potentiostat(Device):
             watch.stopped()
 
     def open_relay(self) -> DeviceStatus:
-        """Open the relay; the status ends when the readback says so."""
+        """Open the relay; the status ends when the instrument confirms it."""
         self.stop()
-        status = DeviceStatus(self, call_stop_on_failure=False, timeout=PUT_TIMEOUT_S)
-
-        def check(value: Any = None, **_: Any) -> None:
-            if value in ("Open", 0) and not status.done:
-                status.set_finished()
-
-        subscription = self.relay_readback.subscribe(check, run=True)
-        status.add_callback(lambda _: self.relay_readback.unsubscribe(subscription))
-        return status
+        return self._in_thread(self._confirm_open)
 
     # --- collecting ---------------------------------------------------------------
 
@@ -218,6 +210,16 @@ class Potentiostat(Device):
 
     def _put_open(self) -> None:
         self.relay.put("Open", wait=False)
+
+    def _confirm_open(self) -> None:
+        # a monitor could still hold the value of a moment ago
+        self.relay.put("Open", wait=True, timeout=PUT_TIMEOUT_S)
+        relay = self.relay_readback.get(use_monitor=False, timeout=READ_TIMEOUT_S)
+        if relay != "Open":
+            raise DeviceError(
+                f"{self.name}: the relay reads {relay} after it was told to open; open "
+                "the cell at the instrument"
+            )
 
     def _arm(self, value: ArmedStep) -> None:
         step = value.step

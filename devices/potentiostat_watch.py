@@ -219,6 +219,8 @@ class StepWatch:
     def _watch(self) -> None:
         while not self._stop.wait(self._period_s):
             with self._lock:
+                if self.outcome is not None:
+                    return
                 silent_s = time.monotonic() - self._heard_s
                 if self._tripped_s is not None:
                     self._open_relay()
