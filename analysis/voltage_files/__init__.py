@@ -1,0 +1,4 @@
+"""Voltage records of potentiostats: read, understood, converted.
+
+Importing the package imports nothing.
+"""

@@ -1,0 +1,62 @@
+"""Open a voltage file of any known kind."""
+
+import gzip
+from pathlib import Path
+
+from analysis.errors import DataError
+from analysis.voltage_files.bdf import is_bdf, read_bdf
+from analysis.voltage_files.dta import read_dta
+from analysis.voltage_files.eclab import is_eclab, read_eclab
+from analysis.voltage_files.record import VoltageRecord
+
+LARGEST_BYTES = 2_000_000_000
+
+
+def read_voltage_file(path: Path) -> VoltageRecord:
+    """Read a Gamry DTA file, an EC-Lab text export or a BDF table, gzipped or not.
+
+    The kind is told by the contents, not by the name.
+
+    Raises
+    ------
+    DataError
+        The file cannot be read, or is of no known kind.
+    """
+    text = _text(path)
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    if first.strip() == "EXPLAIN":
+        record = read_dta(path, text)
+    elif is_eclab(first):
+        record = read_eclab(path, text)
+    elif is_bdf(first):
+        record = read_bdf(path, text)
+    else:
+        raise DataError(
+            f"{path}: of no known kind, the first line is {first[:60]!r}; known are "
+            "Gamry DTA, EC-Lab text (.mpt, .txt) and Battery Data Format CSV"
+        )
+    if len(record) == 0:
+        raise DataError(f"{path}: the table has no rows; nothing to read")
+    return record
+
+
+def _text(path: Path) -> str:
+    try:
+        if path.stat().st_size > LARGEST_BYTES:
+            raise DataError(
+                f"{path}: {path.stat().st_size / 1e9:.1f} GB is more than the "
+                f"{LARGEST_BYTES / 1e9:g} GB that are read at once; split it"
+            )
+        data = path.read_bytes()
+        if data[:2] == b"\x1f\x8b":
+            data = gzip.decompress(data)
+    except (OSError, EOFError) as error:
+        raise DataError(f"{path}: cannot be read ({error}); check the path") from error
+    if b"\x00" in data[:4096]:
+        raise DataError(
+            f"{path}: a binary file; export it as text (EC-Lab: .mpt) and give that"
+        )
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return data.decode("latin-1")
