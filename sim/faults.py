@@ -5,19 +5,21 @@ from dataclasses import dataclass
 
 FAULTS: dict[str, str] = {
     "dropped_frame": "the driver loses one frame: a gap in the unique ids",
-    "camera_hang": "the camera delivers no more frames until cleared",
+    "camera_hang": "the camera delivers no more frames until it is stopped",
     "hdf5_write_error": "the file writer refuses the next frame",
     "disk_full": "the file writer meets ENOSPC until cleared",
-    "stage_stall": "the rotation stands still and reports that it moves",
-    "limit_hit": "the rotation runs onto a limit switch",
+    "stage_stall": "the rotation stands still and reports that it moves, until stopped",
+    "limit_hit": "the rotation runs onto a limit switch and only moves the other way",
     "shutter_stuck_closed": "the shutter does not open",
     "shutter_stuck_open": "the shutter does not close",
-    "beam_dump": "the stored beam is lost until cleared",
+    "beam_dump": "the stored beam is lost; it is back after dump_recovery_s",
     "top_up": "current is injected into the ring at once",
     "compliance": "the potentiostat cannot drive the current asked for",
     "wrong_polarity": "the leads are swapped: current and voltage change sign",
     "stale_voltage": "the potentiostat stops delivering samples",
-    "short_circuit": "the cell's voltage collapses",
+    "open_circuit": "a lead is off: no current flows, the source meets its compliance",
+    "short_circuit": "a metallic path shorts the cell: the voltage collapses",
+    "soft_short": "a leaky path takes most of the current",
     "ioc_death": "the IOC process dies without a word",
 }
 

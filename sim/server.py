@@ -11,6 +11,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,14 +23,17 @@ import caproto
 from caproto.asyncio.server import Context
 
 from devices.potentiostat_ioc import PotentiostatIOC
-from devices.pvs import BeamlinePVs, simulated_pvs
+from devices.pvs import simulated_pvs
 from sim.clock import Clock
 from sim.ioc.camera import PcoCamera
+from sim.ioc.clock import ClockIOC
+from sim.ioc.faults import FaultsIOC
 from sim.ioc.motor import MotorRecord
 from sim.ioc.repeater import run_repeater
 from sim.ioc.shutter import ShutterIOC
 from sim.ioc.source import FiltersIOC, SourceIOC
 from sim.ioc.zebra import ZebraIOC
+from sim.memory import Memory
 from sim.settings import SimulationSettings
 from sim.world import World
 
@@ -51,12 +55,13 @@ class SimulatedIOC:
     Parameters
     ----------
     world : World
-    pvs : BeamlinePVs
-        Names to serve.
+    prefix : str
+        First part of every PV's name.
     """
 
-    def __init__(self, world: World, pvs: BeamlinePVs) -> None:
+    def __init__(self, world: World, prefix: str) -> None:
         self.world = world
+        pvs = simulated_pvs(prefix)
         stages, source = world.settings.stages, world.settings.source
         sample_limits = (-stages.sample_limit_mm, stages.sample_limit_mm)
         self.rotation = MotorRecord(
@@ -99,6 +104,16 @@ class SimulatedIOC:
         self.filters = FiltersIOC(pvs.filters)
         self.potentiostat = PotentiostatIOC(pvs.potentiostat, driver=world.instrument)
 
+        self.clock = ClockIOC(f"{prefix}CLOCK:", clock=world.clock)
+        self.faults = FaultsIOC(
+            prefix,
+            world=world,
+            camera=self.camera,
+            rotation=self.rotation,
+            shutter=self.shutter,
+            source=self.source,
+        )
+
     async def begin(self) -> None:
         """Fill in the records; clients connect after it."""
         for motor in (self.rotation, self.sample_x, self.sample_y, self.id_gap):
@@ -118,28 +133,33 @@ class SimulatedIOC:
             self.source,
             self.filters,
             self.potentiostat,
+            self.clock,
+            self.faults,
         )
         return {name: pv for group in groups for name, pv in group.pvdb.items()}
 
 
-async def serve(
-    settings: SimulationSettings, directory: Path, pvs: BeamlinePVs
-) -> None:
+async def serve(settings: SimulationSettings, directory: Path, prefix: str) -> None:
     """Serve the beamline until the standard input closes or SIGTERM comes."""
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
     loop.add_reader(sys.stdin.fileno(), _read_to_end, ended)
     loop.add_signal_handler(signal.SIGTERM, ended.set)
-    clock = Clock(settings.clock_factor)
+    memory = Memory(directory / "cell.json")
+    start_s = max(time.time(), memory.time_s)
+    clock = Clock(settings.clock_factor, start_s=start_s)
     stamp_with(clock)
-    world = World(settings, directory, clock)
-    ioc = SimulatedIOC(world, pvs)
+    world = World(settings, directory, clock, memory)
+    ioc = SimulatedIOC(world, prefix)
     context = Context(ioc.pvdb, ["127.0.0.1"])
     await ioc.begin()
     port = int(os.environ["EPICS_CAS_BEACON_PORT"])
     others = [
         asyncio.create_task(run_repeater(port)),
         asyncio.create_task(ioc.source.run()),
+        asyncio.create_task(ioc.clock.run()),
+        asyncio.create_task(ioc.faults.run()),
+        asyncio.create_task(world.remember_always()),
     ]
     server = asyncio.create_task(context.run())
     try:
@@ -147,12 +167,11 @@ async def serve(
             await asyncio.sleep(0.01)
         if not server.done():
             print(READY, flush=True)
-        await asyncio.wait(
-            {server, asyncio.create_task(ended.wait())},
-            return_when=asyncio.FIRST_COMPLETED,
-        )
-        if server.done():
-            server.result()
+        # A task that ends is a failure, unless it is the one that waits for the end.
+        tasks = {server, asyncio.create_task(ended.wait()), *others}
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
     finally:
         server.cancel()
         for task in others:
@@ -175,8 +194,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     request = json.loads(_first_line())
     settings = SimulationSettings.model_validate(request["settings"])
-    pvs = simulated_pvs(request["prefix"])
-    asyncio.run(serve(settings, Path(request["directory"]), pvs))
+    asyncio.run(serve(settings, Path(request["directory"]), request["prefix"]))
     logging.shutdown()
     # Threads that still draw or prepare hold nothing worth waiting for.
     os._exit(0)

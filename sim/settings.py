@@ -21,6 +21,9 @@ class SourceSettings(BaseModel):
         ge=0,
         description="time between injections; 0 lets the beam decay",
     )
+    dump_recovery_s: float = Field(
+        default=300.0, gt=0, description="from a beam dump to the next full beam"
+    )
     photon_energy_kev: float = Field(default=22.3, gt=0, le=200)
     id_gap_mm: float = Field(default=5.0, ge=4, le=30)
     shutter_travel_s: float = Field(default=0.3, ge=0, le=60)

@@ -1,6 +1,6 @@
 """One world behind all simulated IOCs: the picture follows angle, beam and cell."""
 
-import logging
+import asyncio
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from sim.cell import CellState, VirtualCell
+from sim.cell import CellState
 from sim.clock import Clock
 from sim.history import History
 from sim.instrument import VirtualInstrument
+from sim.memory import Memory, memory_text
 from sim.motion import Axis
 from sim.position_compare import PositionCompare
 from sim.projector import Prepared, Projector
@@ -19,7 +20,8 @@ from sim.settings import SimulationSettings
 from sim.source import StorageRing
 from sim.truth import TruthFile
 
-log = logging.getLogger(__name__)
+# Wall time between writings: so much of the cell's life a kill can take.
+_MEMORY_PERIOD_S = 0.2
 
 
 @dataclass(frozen=True)
@@ -72,12 +74,19 @@ class World:
     directory : Path
         Where the truth file goes.
     clock : Clock
+    memory : Memory
+        Gives the cell as it was left, and keeps it.
     """
 
     def __init__(
-        self, settings: SimulationSettings, directory: Path, clock: Clock
+        self,
+        settings: SimulationSettings,
+        directory: Path,
+        clock: Clock,
+        memory: Memory,
     ) -> None:
         self.settings = settings
+        self._memory = memory
         self.clock = clock
         self.start_s = clock.now()
         self.rotation = Axis()
@@ -87,7 +96,7 @@ class World:
         self.ring = StorageRing(settings.source, self.start_s)
         self.shutter_open: History[bool] = History(False)
         self.position_compare = PositionCompare(self.rotation)
-        self.cell = VirtualCell(settings.cell, settings.seed)
+        self.cell = memory.cell(settings)
         self.instrument = VirtualInstrument(self.cell, clock.now)
         self.instrument.on_relay_open = self.freeze_cell
         self.projector = Projector(settings.cell, settings.camera, settings.seed)
@@ -122,6 +131,17 @@ class World:
         if self.instrument.relay_closed:
             self.instrument.catch_up()
             self.freeze_cell()
+
+    def remember(self) -> None:
+        """Keep the cell as it is now for the next process."""
+        self._memory.write(self.cell, self.clock.now())
+
+    async def remember_always(self) -> None:
+        """Keep the cell several times a second, for ever."""
+        while True:
+            text = memory_text(self.cell, self.clock.now())
+            await asyncio.to_thread(self._memory.write_text, text)
+            await asyncio.sleep(_MEMORY_PERIOD_S)
 
     def exposure(
         self, unique_id: int, frame_index: int, start_s: float, exposure_time_s: float
@@ -172,5 +192,6 @@ class World:
     def close(self) -> None:
         """Open the relay, finish what is being drawn and let the thread end."""
         self.instrument.close()
+        self.remember()
         self._preparing.shutdown(wait=False, cancel_futures=True)
         self.drawing.shutdown(wait=False, cancel_futures=True)

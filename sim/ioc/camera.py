@@ -4,6 +4,7 @@ import asyncio
 import logging
 import math
 from collections import deque
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from caproto import SkipWrite
@@ -61,7 +62,8 @@ class PcoCamera:
             **self.lost.pvdb,
         }
         self.drop_next = 0
-        self.hangs = asyncio.Event()
+        self.on_frame: Callable[[str, float], Awaitable[None]] | None = None
+        self._hangs = False
         self._task: asyncio.Task[None] | None = None
         self._external = False
         self._exposure_s = 0.0
@@ -83,11 +85,23 @@ class PcoCamera:
         """Whether exposures are going on or awaited."""
         return self._task is not None and not self._task.done()
 
+    @property
+    def hangs(self) -> bool:
+        """Whether the camera delivers nothing until it is stopped."""
+        return self._hangs
+
+    def hang(self, hangs: bool) -> None:
+        """Begin or end delivering nothing."""
+        self._hangs = hangs
+        if not hangs:
+            self._due_came.set()
+        self._hold()
+
     def trigger(self, at_s: float) -> None:
         """Take a trigger; one that comes while the camera is busy is lost."""
         if not self.acquiring or not self._external or self._wanted <= 0:
             return
-        if self.hangs.is_set() or at_s < self._busy_until_s - _SLACK_S:
+        if self._hangs or at_s < self._busy_until_s - _SLACK_S:
             self._lost += 1
         else:
             self._wanted -= 1
@@ -99,7 +113,7 @@ class PcoCamera:
     def _hold(self) -> None:
         """Set the clock's limit: the end of the next exposure, if one is planned."""
         next_s: float | None = None
-        if self.acquiring and not self.hangs.is_set():
+        if self.acquiring and not self._hangs:
             if self._due:
                 next_s = self._due[0]
             elif self._external and self._wanted > 0:
@@ -147,6 +161,7 @@ class PcoCamera:
             log.exception("the simulated camera failed")
             await group.post("StatusMessage_RBV", "simulation failed, see the IOC log")
         finally:
+            self._hangs = False
             self._wanted = 0
             self._due.clear()
             await asyncio.gather(*pending, return_exceptions=True)
@@ -178,6 +193,7 @@ class PcoCamera:
             self._hold()
             start_s = await self._next_exposure()
             await self._clock.sleep_until(start_s + self._exposure_s)
+            await self._tell_progress(self._taken / number)
             self._taken += 1
             self._counter += 1
             self._frame_index += 1
@@ -202,8 +218,13 @@ class PcoCamera:
             await pending[0]
             pending.popleft()
 
+    async def _tell_progress(self, fraction: float) -> None:
+        stem = self.plugin.file_stem
+        if self.on_frame is not None and stem is not None:
+            await self.on_frame(stem, fraction)
+
     async def _next_exposure(self) -> float:
-        while self.hangs.is_set() or not self._due:
+        while self._hangs or not self._due:
             self._due_came.clear()
             await self._due_came.wait()
         return self._due[0]

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import threading
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,7 @@ class Hdf5Plugin:
         self._number_captured = 0
         self._error = ""
         self._arrays = 0
+        self.on_open: Callable[[str], Awaitable[None]] | None = None
         self.fail_next = ""
         self.disk_full = False
         self.group.channel("Capture").putter = self._put_capture
@@ -167,6 +169,8 @@ class Hdf5Plugin:
             await group.post("WriteStatus", "Write error")
             await group.channel("Capture").write("Done", verify_value=False)
             return
+        if self.on_open is not None:
+            await self.on_open(path.stem)
         with self._lock:
             self._file = file
             self._number_wanted = group.value("NumCapture")

@@ -57,6 +57,10 @@ class MotorRecord(PVGroup):
         self._first_velocity = velocity
         self._first_acceleration_s = acceleration_s
         self._first_limits = limits
+        self._pressed = 0
+        # An order and the end of a move are one after the other, never mixed.
+        self._ordering = asyncio.Lock()
+        self._ordered = False
         self._moving: asyncio.Task[None] | None = None
 
     @property
@@ -101,55 +105,68 @@ class MotorRecord(PVGroup):
 
     async def _put_value(self, instance: Any, value: float) -> None:
         # As with a real record, a put is complete when the stage has come to rest.
-        fields = self._fields
-        if not self._is_allowed(value):
-            await fields.limit_violation.write(1)
-            await instance.write(instance.value, verify_value=False)
-            raise SkipWrite
-        await fields.limit_violation.write(0)
-        await instance.write(value, verify_value=False)
-        if fields.stop_pause_move_go.value in {"Stop", "Pause"}:
-            raise SkipWrite
-        velocity = fields.velocity.value
-        acceleration = velocity / max(fields.seconds_to_velocity.value, 1e-3)
-        now_s = self._clock.now()
-        travel = value - self._axis.position_at(now_s)
-        self._axis.move_to(value, now_s, velocity, acceleration)
-        self._world.schedule_changed()
-        await fields.dial_desired_value.write(value)
-        await fields.direction_of_travel.write(int(travel >= 0))
-        await self._follow()
+        async with self._ordering:
+            if not await self._order(value):
+                raise SkipWrite
+            if self._moving is None or self._moving.done():
+                self._moving = asyncio.create_task(self._post_motion())
+        await asyncio.shield(self._moving)
         raise SkipWrite
 
-    def _is_allowed(self, value: float) -> bool:
+    async def _order(self, value: float) -> bool:
+        """Plan a move; return whether the record takes it."""
         fields = self._fields
-        return fields.user_low_limit.value <= value <= fields.user_high_limit.value
-
-    async def _follow(self) -> None:
-        """Post where the stage is until it rests; one task serves all moves."""
-        if self._moving is None or self._moving.done():
-            self._moving = asyncio.create_task(self._post_motion())
-        await asyncio.shield(self._moving)
+        low, high = fields.user_low_limit.value, fields.user_high_limit.value
+        if not low <= value <= high:
+            await fields.limit_violation.write(1)
+            await self.motor.write(self.motor.value, verify_value=False)
+            return False
+        await fields.limit_violation.write(0)
+        await self.motor.write(value, verify_value=False)
+        if fields.stop_pause_move_go.value in {"Stop", "Pause"}:
+            return False
+        now_s = self._clock.now()
+        travel = value - self._axis.position_at(now_s)
+        if travel * self._pressed < 0:
+            await self.leave_limit()
+        if not self._pressed:
+            velocity = fields.velocity.value
+            acceleration = velocity / max(fields.seconds_to_velocity.value, 1e-3)
+            self._axis.move_to(value, self._clock.now(), velocity, acceleration)
+            self._world.schedule_changed()
+        await fields.dial_desired_value.write(value)
+        await fields.direction_of_travel.write(int(travel >= 0))
+        self._ordered = True
+        return True
 
     async def _post_motion(self) -> None:
+        """Post where the stage is until it rests; one task serves all orders."""
         fields = self._fields
-        await fields.done_moving_to_value.write(0)
-        await fields.motor_is_moving.write(1)
-        await asyncio.sleep(_SHORTEST_PULSE_S)
+        while self._ordered:
+            self._ordered = False
+            await fields.done_moving_to_value.write(0)
+            await fields.motor_is_moving.write(1)
+            await asyncio.sleep(_SHORTEST_PULSE_S)
+            await self._post_until_rest()
+            async with self._ordering:
+                if self._ordered:
+                    continue
+                position = self._axis.position_at(self._axis.end_s)
+                await self._post(position)
+                if abs(position - self.motor.value) > 1e-9:  # stopped on the way
+                    await self.motor.write(position, verify_value=False)
+                await fields.stop.write(0, verify_value=False)
+                await fields.motor_is_moving.write(0)
+                await fields.done_moving_to_value.write(1)
+
+    async def _post_until_rest(self) -> None:
         while True:
             now_s = self._clock.now()
             if now_s >= self._axis.end_s and not self._axis.stalled:
-                break
+                return
             await self._post(self._axis.position_at(now_s))
             left_s = (self._axis.end_s - now_s) / self._clock.factor
             await asyncio.sleep(min(max(left_s, 1e-3), _POST_PERIOD_S))
-        position = self._axis.position_at(self._axis.end_s)
-        await self._post(position)
-        if abs(position - self.motor.value) > 1e-9:  # stopped on the way
-            await self.motor.write(position, verify_value=False)
-        await fields.stop.write(0, verify_value=False)
-        await fields.motor_is_moving.write(0)
-        await fields.done_moving_to_value.write(1)
 
     async def _post(self, position: float) -> None:
         fields = self._fields
@@ -165,20 +182,32 @@ class MotorRecord(PVGroup):
         self._axis.stop(self._clock.now(), acceleration)
         self._world.schedule_changed()
 
-    async def show_fault(self, *, high_switch: bool = False) -> None:
-        """Show a major alarm on the readback and, if asked, the limit switch."""
-        fields = self._fields
-        await fields.user_high_limit_switch.write(int(high_switch))
-        await fields.user_readback_value.alarm.write(
-            status=AlarmStatus.STATE, severity=AlarmSeverity.MAJOR_ALARM
-        )
+    @property
+    def on_limit(self) -> bool:
+        """Whether a limit switch is pressed."""
+        return self._pressed != 0
 
-    async def clear_fault(self) -> None:
-        """Take the alarm and the limit switch back."""
+    async def hit_limit(self) -> None:
+        """Press the limit switch that lies ahead: the stage stops where it is."""
+        self._pressed = 1 if self._axis.velocity_at(self._clock.now()) >= 0 else -1
+        await self._show_switches()  # before the move ends: it must end badly
+        self._axis.stall(self._clock.now())
+        self._axis.free()
+        self._world.schedule_changed()
+
+    async def leave_limit(self) -> None:
+        """Release the limit switch."""
+        self._pressed = 0
+        await self._show_switches()
+
+    async def _show_switches(self) -> None:
         fields = self._fields
-        await fields.user_high_limit_switch.write(0)
+        await fields.user_high_limit_switch.write(int(self._pressed > 0))
+        await fields.user_low_limit_switch.write(int(self._pressed < 0))
+        alarmed = self._pressed != 0
         await fields.user_readback_value.alarm.write(
-            status=AlarmStatus.NO_ALARM, severity=AlarmSeverity.NO_ALARM
+            status=AlarmStatus.HIHI if alarmed else AlarmStatus.NO_ALARM,
+            severity=(AlarmSeverity.MAJOR_ALARM if alarmed else AlarmSeverity.NO_ALARM),
         )
 
     async def _put_stop(self, instance: Any, value: int) -> int:

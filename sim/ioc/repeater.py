@@ -55,8 +55,9 @@ async def run_repeater(port: int) -> None:
             Repeater, local_addr=("127.0.0.1", port)
         )
     except OSError:
-        return
+        transport = None
     try:
         await asyncio.Event().wait()
     finally:
-        transport.close()
+        if transport is not None:
+            transport.close()

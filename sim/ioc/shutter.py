@@ -37,34 +37,42 @@ class ShutterIOC(PVGroup):
         super().__init__(prefix)
         self._world = world
         self._orders = 0
+        self._faulty = False
         self.stuck_closed = False
         self.stuck_open = False
         self.command.putter = self._put_command
 
     async def _put_command(self, instance: Any, value: str) -> None:
-        """Travel; the put is complete when the shutter has arrived."""
-        await instance.write(value, verify_value=False)
+        # The put is complete when the shutter has arrived.
         if value == "Reset":
-            if self.state.value == "Fault":
+            faulty, self._faulty = self._faulty, False
+            await instance.write(value, verify_value=False)
+            if faulty:
                 await self._show(self._world.shutter_open.latest)
             raise SkipWrite
-        opens = value == "Open"
-        if opens != self._world.shutter_open.latest or "ing" in self.state.value:
-            await self._travel(opens)
-        raise SkipWrite
-
-    async def _travel(self, opens: bool) -> None:
         self._orders += 1
         order = self._orders
+        await instance.write(value, verify_value=False)
+        opens = value == "Open"
+        arrived = "Open" if opens else "Closed"
+        if not self._faulty and self.state.value != arrived:
+            await self._travel(opens, order)
+        raise SkipWrite
+
+    async def _travel(self, opens: bool, order: int) -> None:
         clock = self._world.clock
         await self.state.write("Opening" if opens else "Closing")
         await clock.sleep(self._world.settings.source.shutter_travel_s)
         if order != self._orders:  # ordered back on the way
             return
-        if self.stuck_closed if opens else self.stuck_open:
+        is_open = self._world.shutter_open.latest
+        stuck = self.stuck_closed if opens else self.stuck_open
+        if stuck and is_open != opens:
+            self._faulty = True
             await self.state.write("Fault")
             return
-        self._world.shutter_open.set(opens, clock.now())
+        if is_open != opens:
+            self._world.shutter_open.set(opens, clock.now())
         await self._show(opens)
 
     async def _show(self, is_open: bool) -> None:

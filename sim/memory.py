@@ -1,0 +1,51 @@
+"""What outlives the simulation's process: the cell's age and the simulated time.
+
+A real cell does not heal when a computer dies, and a clock does not go back.
+"""
+
+import json
+import os
+from pathlib import Path
+
+from sim.cell import VirtualCell
+from sim.settings import SimulationSettings
+
+
+class Memory:
+    """The cell and the time as last written to a small file.
+
+    Parameters
+    ----------
+    path : Path
+        The file; it need not exist.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._read = json.loads(path.read_text()) if path.exists() else None
+
+    @property
+    def time_s(self) -> float:
+        """Simulated time of the last writing; 0 if there was none."""
+        return 0.0 if self._read is None else float(self._read["time_s"])
+
+    def cell(self, settings: SimulationSettings) -> VirtualCell:
+        """Return the cell as it was left, or a pristine one."""
+        if self._read is None:
+            return VirtualCell(settings.cell, settings.seed)
+        return VirtualCell.from_memory(settings.cell, settings.seed, self._read["cell"])
+
+    def write(self, cell: VirtualCell, time_s: float) -> None:
+        """Keep the cell as it is now."""
+        self.write_text(memory_text(cell, time_s))
+
+    def write_text(self, text: str) -> None:
+        """Keep what `memory_text` gave; the file is never half written."""
+        part = self._path.with_suffix(".part")
+        part.write_text(text)
+        os.replace(part, self._path)
+
+
+def memory_text(cell: VirtualCell, time_s: float) -> str:
+    """Return a cell and the simulated time as one line of JSON."""
+    return json.dumps({"time_s": time_s, "cell": cell.memory()})
