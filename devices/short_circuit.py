@@ -126,6 +126,7 @@ LASTING_DROP_S = 10.0
 NEW_BASELINE_S = 60.0
 POLARITY_S = 5.0
 WINDOW_SPACING_S = 0.2
+GAP_PERIODS = 5.0
 
 
 class ShortCircuitRules:
@@ -138,10 +139,19 @@ class ShortCircuitRules:
     symmetric : bool
         Both electrodes are alike, so the voltage at rest is about 0 and its sign
         under current must be that of the current.
+    period_s : float
+        Usual time between samples, where it is longer than a fraction of a second.
     """
 
-    def __init__(self, settings: GuardSettings, *, symmetric: bool = True) -> None:
+    def __init__(
+        self,
+        settings: GuardSettings,
+        *,
+        symmetric: bool = True,
+        period_s: float = 0.0,
+    ) -> None:
         self._settings = settings
+        self._longest_gap_s = max(settings.stale_after_s, GAP_PERIODS * period_s)
         self._symmetric = symmetric
         self._polarisation_v = 0.0
         self._recent: deque[tuple[float, float, float]] = deque(maxlen=EVIDENCE_SAMPLES)
@@ -198,6 +208,11 @@ class ShortCircuitRules:
         return raised
 
     @property
+    def asked_ma(self) -> float:
+        """Current of the step that is being judged; 0 between steps."""
+        return self._asked_ma
+
+    @property
     def alarms(self) -> tuple[Alarm, ...]:
         """Every alarm raised so far, in order of onset."""
         alarms = [*self._ended, *self._open.values()]
@@ -211,17 +226,13 @@ class ShortCircuitRules:
         if previous_s is None:
             return
         gap_s = time_s - previous_s
-        usual_s = self._period_s
-        if gap_s > 0:
-            self._period_s = gap_s if usual_s is None else min(usual_s * 1.5, gap_s)
-        limit_s = max(self._settings.stale_after_s, 10 * (usual_s or math.inf))
-        if gap_s > limit_s:
+        if gap_s > self._longest_gap_s:
             self._raise(
                 raised,
                 "stale",
                 previous_s,
                 f"no sample for {gap_s:.3g} s while current was driven; allowed are "
-                f"{limit_s:.3g} s",
+                f"{self._longest_gap_s:.3g} s",
             )
             self._clear("stale")
 
@@ -395,7 +406,6 @@ class ShortCircuitRules:
         self._started_s: float | None = None
         self._driven = 0
         self._voltages_seen = 0
-        self._period_s: float | None = None
         self._polarised = False
         self._collapsed_s: float | None = None
         self._collapses = 0

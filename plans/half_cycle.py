@@ -101,15 +101,17 @@ def half_cycle(
         "duration_s": step.duration_s,
     }
 
+    # an id taken once per plan: a replayed message carries the same one
+    last_id = yield from bps.rd(potentiostat.last_step_id, default_value=0)
+    armed = ArmedStep(
+        galvanostatic_step(step, cycling, int(last_id) + 1),
+        cycling.heartbeat_timeout_s,
+    )
+    metadata["potentiostat_step_id"] = armed.step.id
+
     @bpp.run_decorator(md=metadata)
     def run() -> MsgGenerator[None]:
         yield from _baseline(potentiostat)
-        # an id taken once per plan: a replayed message carries the same one
-        last_id = yield from bps.rd(potentiostat.last_step_id, default_value=0)
-        armed = ArmedStep(
-            galvanostatic_step(step, cycling, int(last_id) + 1),
-            cycling.heartbeat_timeout_s,
-        )
         yield from bps.prepare(potentiostat, armed, wait=True)
         yield from bps.declare_stream(potentiostat, name=ELECTROCHEMISTRY, collect=True)
         yield from bpp.contingency_wrapper(

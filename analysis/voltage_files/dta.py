@@ -150,6 +150,7 @@ def read_dta(path: Path, text: str) -> VoltageRecord:
         time_s=time_s,
         voltage_v=voltage_v,
         current_ma=current_ma,
+        asked_ma=_asked_ma(parsed.settings, time_s) if tag == "CHRONOP" else None,
         step_id=number.astype(np.int64),
         control=_CONTROL.get(tag, "unknown"),
         has_current=has_current,
@@ -178,6 +179,18 @@ def _table(
         table.rows.append(row)
         place += 1
     return table, place
+
+
+def _asked_ma(
+    settings: dict[str, str], time_s: NDArray[np.float64]
+) -> NDArray[np.float64] | None:
+    """Return the currents of a two-step chronopotentiometry, if the header has them."""
+    first_a, second_a, first_s = (
+        _number(settings.get(name, "")) for name in ("ISTEP1", "ISTEP2", "TSTEP1")
+    )
+    if np.isnan([first_a, second_a, first_s]).any():
+        return None
+    return 1e3 * np.where(time_s <= first_s, first_a, second_a)
 
 
 def _number(text: str) -> float:

@@ -1,7 +1,10 @@
 """Open a voltage file of any known kind."""
 
 import gzip
+from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from analysis.errors import DataError
 from analysis.voltage_files.bdf import is_bdf, read_bdf
@@ -10,6 +13,7 @@ from analysis.voltage_files.eclab import is_eclab, read_eclab
 from analysis.voltage_files.record import VoltageRecord
 
 LARGEST_BYTES = 2_000_000_000
+STRAY_ROWS = 3
 
 
 def read_voltage_file(path: Path) -> VoltageRecord:
@@ -37,7 +41,36 @@ def read_voltage_file(path: Path) -> VoltageRecord:
         )
     if len(record) == 0:
         raise DataError(f"{path}: the table has no rows; nothing to read")
-    return record
+    return with_forward_time(record)
+
+
+def with_forward_time(record: VoltageRecord) -> VoltageRecord:
+    """Return the record with times that never step back, and a note if they did.
+
+    A few rows out of order take the time of the row before; a clock that starts anew
+    goes on from there.
+    """
+    time_s = record.time_s.copy()
+    strays = restarts = 0
+    row = 1
+    while row < len(time_s):
+        if not time_s[row] < time_s[row - 1]:
+            row += 1
+            continue
+        ahead = np.flatnonzero(time_s[row : row + STRAY_ROWS + 1] >= time_s[row - 1])
+        if len(ahead):
+            time_s[row : row + ahead[0]] = time_s[row - 1]
+            strays += int(ahead[0])
+        else:
+            time_s[row:] += time_s[row - 1] - time_s[row]
+            restarts += 1
+        row += 1
+    notes = list(record.notes)
+    if strays:
+        notes.append(f"{strays} rows with a time out of order took that before them")
+    if restarts:
+        notes.append(f"the clock starts anew {restarts} times; its times follow on")
+    return replace(record, time_s=time_s, notes=tuple(notes))
 
 
 def _text(path: Path) -> str:

@@ -21,6 +21,8 @@ class VoltageRecord:
         Positive current charges the cell; NaN where nothing was measured.
     step_id, cycle_count : ndarray of int, optional
         As the file numbers them.
+    asked_ma : ndarray of float, optional
+        The current that the instrument was told to hold, where the file says so.
     control : str
         What the instrument held constant.
     has_current : bool
@@ -36,6 +38,7 @@ class VoltageRecord:
     current_ma: NDArray[np.float64]
     step_id: NDArray[np.int64] | None = None
     cycle_count: NDArray[np.int64] | None = None
+    asked_ma: NDArray[np.float64] | None = None
     control: Control = "unknown"
     has_current: bool = True
     source: str = ""
@@ -51,6 +54,7 @@ class VoltageRecord:
                 self.current_ma,
                 self.step_id,
                 self.cycle_count,
+                self.asked_ma,
             )
             if column is not None
         }
