@@ -6,9 +6,9 @@ often it is polled nor on how fast the clock runs.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from devices.potentiostat_driver import (
     EndReason,
@@ -215,6 +215,35 @@ class VirtualInstrument:
             gross_charge_c=self._gross_c,
             net_charge_c=self._net_c,
         )
+
+    def memory(self) -> dict[str, float | int | str]:
+        """Return what an instrument keeps when its computer restarts."""
+        return {
+            "last_id": self._last_id,
+            "step_id": self._step_id,
+            "state": str(self._state),
+            "end_reason": str(self._end_reason),
+            "charge_c": self._charge_c,
+            "elapsed_s": self._elapsed_s,
+            "gross_charge_c": self._gross_c,
+            "net_charge_c": self._net_c,
+        }
+
+    def restore(self, memory: Mapping[str, Any]) -> None:
+        """Take up a memory; a step that was running then has been stopped."""
+        self._last_id = int(memory["last_id"])
+        self._step_id = int(memory["step_id"])
+        self._charge_c = float(memory["charge_c"])
+        self._elapsed_s = float(memory["elapsed_s"])
+        self._gross_c = float(memory["gross_charge_c"])
+        self._net_c = float(memory["net_charge_c"])
+        self._state = StepState(memory["state"])
+        self._end_reason = EndReason(memory["end_reason"])
+        if self._state is StepState.RUNNING:
+            self._state = StepState.DONE
+            self._end_reason = EndReason.STOPPED
+        elif self._state is StepState.ARMED:
+            self._state = StepState.IDLE
 
     def close(self) -> None:
         """Open the relay."""
