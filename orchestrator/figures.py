@@ -59,6 +59,7 @@ _STYLE: dict[Any, Any] = {
     "lines.linewidth": 1.4,
     "figure.constrained_layout.use": True,
 }
+_SUPERSCRIPT = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 WIDE_IN, NARROW_IN = 10.0, 4.6
 MAX_VOLTAGE_POINTS = 4000
 
@@ -253,18 +254,21 @@ def volumes_figure(data: ExperimentData) -> str | None:
     def draw(figure: Figure, narrow: bool) -> None:
         axes = figure.subplots(3, 1, sharex=True) if narrow else figure.subplots(1, 3)
         crack, lithium, filling = axes
-        _series(crack, label, measured, "crack_volume_um3", BLUE, "o", "measured")
-        _truth(crack, data.truth, "crack_volume_true_um3", 1.0)
-        crack.set_ylabel("crack volume (µm³)")
-        _series(lithium, label, measured, "lithium_volume_um3", ORANGE, "s", "measured")
-        lithium.set_ylabel("Li volume, gross (µm³)")
-        _series(
-            filling, label, measured, "filling_fraction", GREEN, "D", "measured", 100
+        scale, unit = _power_of_ten(
+            [finite(row, "crack_volume_um3") for row in measured], "µm³"
         )
+        _series(crack, label, measured, "crack_volume_um3", BLUE, "o", scale)
+        _truth(crack, data.truth, "crack_volume_true_um3", scale)
+        crack.set_ylabel(f"crack volume ({unit})")
+        scale, unit = _power_of_ten(
+            [finite(row, "lithium_volume_um3") for row in measured], "µm³"
+        )
+        _series(lithium, label, measured, "lithium_volume_um3", ORANGE, "s", scale)
+        lithium.set_ylabel(f"Li volume, gross ({unit})")
+        _series(filling, label, measured, "filling_fraction", GREEN, "D", 100.0)
         filling.set_ylabel("filling fraction (%)")
         for axis in axes:
             axis.set_ylim(bottom=0)
-            axis.yaxis.set_major_formatter(FuncFormatter(_short_number))
             _label_axis(axis)
             if narrow and axis is not filling:
                 axis.set_xlabel("")
@@ -338,11 +342,12 @@ def width_distribution_figure(data: ExperimentData) -> str | None:
 
     def draw(figure: Figure, narrow: bool) -> None:
         axes = figure.subplots()
+        scale, unit = _power_of_ten([float(v.max()) for _, _, v in known], "µm³/µm")
         styles = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)))
         colours = (BLUE, GREEN, ORANGE, RED, INK)
         for place, style, colour in zip(chosen, styles, colours, strict=False):
             label, edges_um, volume_um3 = known[place]
-            per_um = volume_um3 / np.diff(edges_um)
+            per_um = scale * volume_um3 / np.diff(edges_um)
             middle = (edges_um[:-1] + edges_um[1:]) / 2
             axes.plot(middle, per_um, linestyle=style, color=colour, label=label)
         filled = max(
@@ -353,8 +358,7 @@ def width_distribution_figure(data: ExperimentData) -> str | None:
             axes.set_xlim(0, 1.05 * filled)
         axes.set_ylim(bottom=0)
         axes.set_xlabel("crack width (µm)")
-        axes.set_ylabel("crack volume per width (µm³/µm)")
-        axes.yaxis.set_major_formatter(FuncFormatter(_short_number))
+        axes.set_ylabel(f"crack volume per width ({unit})")
         columns = 3 if narrow else 5
         figure.legend(
             loc="outside upper left", ncols=columns, title="label", alignment="left"
@@ -427,8 +431,7 @@ def _series(
     name: str,
     colour: str,
     marker: str,
-    legend: str,
-    scale: float = 1.0,
+    scale: float,
 ) -> None:
     value = scale * np.array([finite(row, name) for row in rows])
     stem = name.removesuffix("_um3")
@@ -443,7 +446,7 @@ def _series(
         marker=marker,
         markersize=5,
         capsize=2.5,
-        label=legend,
+        label="measured",
     )
 
 
@@ -467,11 +470,14 @@ def _truth(
         )
 
 
+def _power_of_ten(values: Sequence[float], unit: str) -> tuple[float, str]:
+    """Return a scale that gives short numbers on an axis, and the unit that says so."""
+    largest = max((abs(value) for value in values if np.isfinite(value)), default=0.0)
+    if not largest >= 1e4:
+        return 1.0, unit
+    exponent = int(np.floor(np.log10(largest)))
+    return 10.0**-exponent, f"10{str(exponent).translate(_SUPERSCRIPT)} {unit}"
+
+
 def _short_number(value: float, _position: object = None) -> str:
-    """Return 27500000 as 2.75e7: short, and read the same everywhere."""
-    if value == 0:
-        return "0"
-    if 1e-3 <= abs(value) < 1e5:
-        return f"{value:g}"
-    mantissa, exponent = f"{value:.2e}".split("e")
-    return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
+    return f"{value:g}"
