@@ -30,7 +30,9 @@ class ArrivalStatus(DeviceStatus):
     """
 
     def __init__(self, axis: Axis, move: MoveStatus, target: float) -> None:
-        super().__init__(axis)
+        # The move's own status stops a stalled motor; a second, later stop would
+        # hit whatever move came next.
+        super().__init__(axis, call_stop_on_failure=False)
         self._move = move
         self._target = target
         move.add_callback(self._moved)
@@ -76,6 +78,15 @@ class Axis(EpicsMotor):
     ) -> None:
         super().__init__(prefix, name=name, **kwargs)
         self.tolerance = tolerance
+
+    def describe(self) -> Any:
+        """Describe the readings; each has the record's unit."""
+        described: Any = super().describe()
+        for key in described.values():
+            if not key.get("units"):
+                # Some servers send a motor's fields without the record's unit.
+                key["units"] = self.egu
+        return described
 
     def check_value(self, pos: float) -> None:
         """Raise if `pos` is not a number or outside the soft limits."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from dataclasses import dataclass, fields
@@ -20,6 +21,7 @@ from .source import Source
 from .zebra import Zebra
 
 POLL_S = 0.02
+SHORT_LIST = 5
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,10 @@ def connect_beamline(pvs: BeamlinePVs, timeout_s: float = 10.0) -> Beamline:
     missing = {name: pvs for name, pvs in missing.items() if pvs}
     if missing:
         number = sum(len(pvs) for pvs in missing.values())
-        tree = "; ".join(f"{name}: {', '.join(pvs)}" for name, pvs in missing.items())
+        tree = "; ".join(
+            f"{name}: {_listed(pvs, len(wanted[name]))}"
+            for name, pvs in missing.items()
+        )
         raise NotConnectedError(
             f"{number} process variable(s) did not answer within {timeout_s:g} s:"
             f" {tree}. Check that the IOCs run, the names, and EPICS_CA_ADDR_LIST"
@@ -103,6 +108,13 @@ def connect_beamline(pvs: BeamlinePVs, timeout_s: float = 10.0) -> Beamline:
                 f" {timeout_s:g} s: {error}"
             ) from error
     return beamline
+
+
+def _listed(names: list[str], number: int) -> str:
+    """Return the names, or their common start where none answered."""
+    if len(names) >= number > SHORT_LIST:
+        return f"all {len(names)} of {os.path.commonprefix(names)}*"
+    return ", ".join(names)
 
 
 def _signals(device: Device) -> list[Any]:

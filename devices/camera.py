@@ -357,6 +357,8 @@ class Camera(Device):
         """Stop the camera and close the file; returns at once, reads nothing."""
         self.cam.acquire.put(0, wait=False)
         self.hdf.capture.put(0, wait=False)
+        if self._frames is not None:
+            self._frames.stopped()
 
     # --- what was written ---------------------------------------------------------
 

@@ -10,20 +10,22 @@ from typing import Any
 from ophyd import Device
 from ophyd.status import DeviceStatus
 
-from .errors import FramesLostError, WriterError
+from .errors import DeviceError, FramesLostError, WriterError
 
 SERIES_MARGIN_S = 30.0
 # A camera that was giving frames and stays silent this long has stopped.
 SILENT_PERIODS = 20
 SILENT_MIN_S = 5.0
 WATCH_PERIOD_S = 0.5
+# The last frame's count may arrive after the news that the file is closed.
+CLOSED_GRACE_S = 1.0
 
 
 class FramesStatus(DeviceStatus):
     """Done when all frames are written and the file is closed.
 
-    It fails when the writer reports an error or drops a frame, when frames stop
-    coming, and when the whole takes longer than it should.
+    It fails when the writer reports an error or drops a frame, when the file is closed
+    too early or frames stop coming, and when the whole takes longer than it should.
 
     Parameters
     ----------
@@ -48,7 +50,7 @@ class FramesStatus(DeviceStatus):
         frame_period_s: float,
         write_error: Callable[[], str],
     ) -> None:
-        super().__init__(camera, call_stop_on_failure=True)
+        super().__init__(camera, call_stop_on_failure=False)
         self._hdf: Any = getattr(camera, "hdf")  # noqa: B009 - typed as Device
         self._number = number
         self._deadline_s = time.monotonic() + timeout_s + SERIES_MARGIN_S
@@ -58,7 +60,8 @@ class FramesStatus(DeviceStatus):
         self._captured = 0
         self._reporters: list[Callable[..., None]] = []
         self._changed = threading.Event()
-        self._ended = threading.Lock()
+        self._ending = threading.Lock()
+        self._over = False
         self._hdf.num_captured.subscribe(self._captured_changed, run=False)
         self._hdf.capture.subscribe(self._capture_changed, run=False)
         self._hdf.dropped_arrays.subscribe(self._dropped_changed, run=False)
@@ -70,6 +73,16 @@ class FramesStatus(DeviceStatus):
     def watch(self, func: Callable[..., None]) -> None:
         """Report the number of written frames to `func`."""
         self._reporters.append(func)
+
+    def stopped(self) -> None:
+        """End as lost because the camera was told to stop."""
+        self._end(
+            FramesLostError(
+                f"{self.device.name} was stopped after {self._captured} of"
+                f" {self._number} frames"
+            ),
+            stop=False,
+        )
 
     def _captured_changed(self, value: Any = None, **_kwargs: Any) -> None:
         if value is None or self.done:
@@ -110,15 +123,35 @@ class FramesStatus(DeviceStatus):
         self._changed.set()
 
     def _watch_silence(self) -> None:
+        closed_s = time.monotonic()
         while not self.done:
             self._changed.wait(WATCH_PERIOD_S)
             self._changed.clear()
             if self.done:
                 return
-            error = self._write_error()
             now_s = time.monotonic()
-            if self._captured >= self._number and not self._hdf.capture.get():
+            try:
+                error = self._write_error()
+                writing = bool(self._hdf.capture.get())
+            except Exception as lost:  # noqa: BLE001 - handed on by the status
+                self._end(
+                    DeviceError(
+                        f"{self.device.name}'s IOC was lost after {self._captured} of"
+                        f" {self._number} frames ({lost}): restart it, then retake"
+                    )
+                )
+                return
+            if writing:
+                closed_s = now_s
+            if self._captured >= self._number and not writing:
                 self._end(None)
+            elif now_s - closed_s > CLOSED_GRACE_S:
+                self._end(
+                    FramesLostError(
+                        f"{self.device.name}'s file was closed after {self._captured}"
+                        f" of {self._number} frames: the camera was stopped"
+                    )
+                )
             elif error:
                 self._end(
                     WriterError(
@@ -143,14 +176,18 @@ class FramesStatus(DeviceStatus):
                     )
                 )
 
-    def _end(self, error: Exception | None) -> None:
-        with self._ended:
-            if self.done or self._externally_initiated_completion:
+    def _end(self, error: Exception | None, *, stop: bool = True) -> None:
+        with self._ending:
+            if self._over:
                 return
-            if error is None:
-                self.set_finished()
-            else:
-                self.set_exception(error)
+            self._over = True
+        # Outside the lock: what follows may call stop, which comes back here.
+        if error is None:
+            self.set_finished()
+            return
+        if stop:
+            self.device.stop()  # type: ignore[union-attr]
+        self.set_exception(error)
 
     def _settled(self) -> None:
         self._hdf.num_captured.clear_sub(self._captured_changed)

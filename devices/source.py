@@ -17,6 +17,7 @@ class Source(Device):
     )
     id_gap = FCpt(EpicsSignalRO, "{id_gap_record}.RBV", kind="normal")
     photon_energy = FCpt(EpicsSignalRO, "{photon_energy_pv}", kind="normal")
+    id_gap_unit = FCpt(EpicsSignalRO, "{id_gap_record}.EGU", string=True, kind="config")
     # filters, In or Out
     filter_1 = FCpt(EpicsSignalRO, "{filters_prefix}1", string=True, kind="normal")
     filter_2 = FCpt(EpicsSignalRO, "{filters_prefix}2", string=True, kind="normal")
@@ -39,3 +40,12 @@ class Source(Device):
         self.photon_energy_pv = photon_energy_pv
         self.filters_prefix = filters_prefix
         super().__init__(prefix, name=name, **kwargs)
+
+    def describe(self) -> Any:
+        """Describe the readings; the gap has its record's unit."""
+        described: Any = super().describe()
+        gap = described[self.id_gap.name]
+        if not gap.get("units"):
+            # Some servers send a motor's fields without the record's unit.
+            gap["units"] = self.id_gap_unit.get()
+        return described

@@ -11,6 +11,8 @@ from ophyd.status import DeviceStatus
 
 from .errors import DeviceError
 
+ELAPSED_MARGIN_S = 30.0
+
 
 class SignalStatus(DeviceStatus):
     """Done when a monitored signal has the wanted value.
@@ -51,6 +53,7 @@ class SignalStatus(DeviceStatus):
         self._timeout_s = timeout_s
         self._refused = refused
         self._ending = threading.Lock()
+        self._over = False
         self._timer = threading.Timer(timeout_s, self._too_late)
         self._timer.daemon = True
         self._timer.start()
@@ -85,14 +88,43 @@ class SignalStatus(DeviceStatus):
 
     def _end(self, error: Exception | None) -> None:
         with self._ending:
-            if self._externally_initiated_completion:
+            if self._over:
                 return
-            if error is None:
-                self.set_finished()
-            else:
-                self.set_exception(error)
+            self._over = True
+        # Outside the lock: callbacks may come back here.
+        if error is None:
+            self.set_finished()
+        else:
+            self.set_exception(error)
 
     def _settled(self) -> None:
         self._timer.cancel()
         self._signal.clear_sub(self._changed)
         super()._settled()
+
+
+class ElapsedStatus(SignalStatus):
+    """Done when a signal's own time stamps have advanced by a duration.
+
+    The clock is that of the signal's IOC, so that experiments on a simulated
+    beamline rest as long as their cell does.
+
+    Parameters
+    ----------
+    device : Device
+        Named in the error.
+    signal : ophyd signal
+        Updates about once a second or more often.
+    duration_s : float
+        How far its time stamps must advance.
+    """
+
+    def __init__(self, device: Device, signal: Any, duration_s: float) -> None:
+        self._until_s = signal.timestamp + duration_s
+        super().__init__(
+            device,
+            signal,
+            lambda _value: signal.timestamp >= self._until_s,
+            timeout_s=duration_s + ELAPSED_MARGIN_S,
+            what=f"{duration_s:g} s to pass",
+        )

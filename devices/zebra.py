@@ -69,6 +69,14 @@ class CaptureStatus(SignalStatus):
         """Report latched angles to `func`."""
         self._reporters.append(func)
 
+    def stopped(self) -> None:
+        """End as failed because the position compare was told to stop."""
+        self._end(
+            FramesLostError(
+                f"{self.device.name} was stopped before {self._number} triggers"
+            )
+        )
+
     def _changed(self, value: Any = None, **kwargs: Any) -> None:
         if value is not None and not self.done:
             for report in getattr(self, "_reporters", ()):
@@ -118,6 +126,7 @@ class Zebra(Device):
     def __init__(self, prefix: str = "", *, name: str, **kwargs: Any) -> None:
         super().__init__(prefix, name=name, **kwargs)
         self._series: TriggerSeries | None = None
+        self._capture: CaptureStatus | None = None
 
     def prepare(self, value: TriggerSeries) -> StatusBase:
         """Write gate and pulses of a series; nothing is armed yet."""
@@ -168,14 +177,17 @@ class Zebra(Device):
         """Return the status of the series, done when all angles are latched."""
         if self._series is None:
             raise RuntimeError(f"{self.name} has no series; call prepare first")
-        return CaptureStatus(
+        self._capture = CaptureStatus(
             self, self._series.number, self._series.duration_s + DOWNLOAD_MARGIN_S
         )
+        return self._capture
 
     def stop(self, *, success: bool = False) -> None:
         """Disarm at once; no further triggers."""
         self.disarm.put(1, wait=False)
         self._series = None
+        if self._capture is not None:
+            self._capture.stopped()
 
     def angles_deg(self) -> NDArray[np.float64]:
         """Return the angles latched so far, one for each trigger (deg)."""

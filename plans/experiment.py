@@ -9,19 +9,23 @@ from typing import Any, Literal
 
 import bluesky.plan_stubs as bps
 import bluesky.preprocessors as bpp
-from bluesky.utils import FailedStatus, MsgGenerator, RunEngineControlException
+from bluesky.utils import FailedStatus, MsgGenerator
 
 from devices.beamline import Beamline
 from devices.errors import DeviceError
+from devices.waiting import ElapsedStatus
 
 from .failures import describe
 from .half_cycle import HalfCycleOutcome, half_cycle
 from .journal import StepJournal
-from .safe_state import safe_state
+from .requests import REQUESTS
+from .run import why_ended
+from .safe_state import safe_state, until
 from .scan_files import RawFileNames
 from .settings import CyclingSettings, ScanSettings
 from .steps import HalfCycleStep, Step, TomogramStep
 from .tomogram import tomogram
+from .wishes import NoWishes, Wishes
 
 # What a new attempt can mend; anything else is a fault of the program or the plan.
 RETAKEN = (DeviceError, FailedStatus, TimeoutError, FileExistsError)
@@ -69,6 +73,7 @@ def experiment(
     gross_charge_c: float = 0.0,
     net_charge_c: float = 0.0,
     attempts: Mapping[int, int] | None = None,
+    wishes: Wishes | None = None,
 ) -> MsgGenerator[ExperimentOutcome]:
     """Cycle the cell and scan it after every half-cycle, until the end or a short.
 
@@ -96,6 +101,8 @@ def experiment(
         Charge that passed before these steps.
     attempts : mapping, optional
         Number of the first attempt for a step's index, where it is not 0.
+    wishes : Wishes, optional
+        What the operator wants; asked after every tomogram.
     """
     _check_steps(steps)
     runner = _Runner(
@@ -108,6 +115,7 @@ def experiment(
         dict(attempts or {}),
         gross_charge_c,
         net_charge_c,
+        wishes or NoWishes(),
     )
 
     def plan() -> MsgGenerator[ExperimentOutcome]:
@@ -132,6 +140,7 @@ class _Runner:
         attempts: dict[int, int],
         gross_charge_c: float,
         net_charge_c: float,
+        wishes: Wishes,
     ) -> None:
         self.beamline = beamline
         self.scan = scan
@@ -142,6 +151,7 @@ class _Runner:
         self.attempts = attempts
         self.gross_charge_c = gross_charge_c
         self.net_charge_c = net_charge_c
+        self.wishes = wishes
         self.half_cycles = 0
         self.tomograms = 0
 
@@ -149,6 +159,11 @@ class _Runner:
         for step in steps:
             if isinstance(step, TomogramStep):
                 yield from self._scan(step)
+                wish = self.wishes.stop_after_tomogram()
+                if wish and step is not steps[-1]:
+                    return self._end(
+                        "stopped", f"stopped after scan {step.label}: {wish}"
+                    )
                 continue
             short = yield from self._cycle(step)
             if short:
@@ -183,6 +198,11 @@ class _Runner:
             "net_charge_c": self.net_charge_c,
         }
 
+    def _reason(self, error: BaseException) -> str:
+        if isinstance(error, REQUESTS):
+            return why_ended(error, self.wishes)
+        return describe(error)
+
     # --- half-cycles --------------------------------------------------------------
 
     def _cycle(self, step: HalfCycleStep) -> MsgGenerator[str]:
@@ -192,6 +212,7 @@ class _Runner:
         for attempt in range(first, first + self.cycling.attempts_max):
             self.journal.begin(left, attempt)
             try:
+                yield from bps.mv(self.beamline.shutter, "Close")
                 outcome = yield from half_cycle(
                     self.beamline,
                     left,
@@ -200,7 +221,7 @@ class _Runner:
                     md=self._run_md(),
                 )
             except BaseException as error:
-                self.journal.failed(left, attempt, describe(error))
+                self.journal.failed(left, attempt, self._reason(error))
                 raise
             self.gross_charge_c += abs(outcome.charge_c)
             self.net_charge_c += outcome.charge_c
@@ -208,7 +229,7 @@ class _Runner:
             if outcome.short_circuit or not outcome.fault:
                 self.half_cycles += 1
                 self.journal.done(left, attempt, _half_cycle_note(outcome))
-                yield from bps.sleep(self.cycling.rest_s)
+                yield from self._rest()
                 return outcome.short_circuit
             self.journal.failed(left, attempt, outcome.fault)
             if not outcome.resumable:
@@ -229,6 +250,15 @@ class _Runner:
             f" {self.cycling.attempts_max} times; look at the potentiostat"
         )
 
+    def _rest(self) -> MsgGenerator[None]:
+        """Leave the cell at open circuit, as long as the instrument's clock says."""
+        if self.cycling.rest_s > 0:
+            potentiostat: Any = self.beamline.potentiostat
+            status = ElapsedStatus(
+                potentiostat, potentiostat.voltage, self.cycling.rest_s
+            )
+            yield from until(status)
+
     # --- tomograms ----------------------------------------------------------------
 
     def _scan(self, step: TomogramStep) -> MsgGenerator[None]:
@@ -246,10 +276,11 @@ class _Runner:
                     raw_files,
                     attempt=attempt,
                     md=self._run_md(),
+                    wishes=self.wishes,
                 )
             except RETAKEN as error:
                 self.journal.failed(step, attempt, describe(error))
-                if isinstance(error, RunEngineControlException) or attempt == last:
+                if attempt == last:
                     raise
                 self.journal.decide(
                     f"retake scan {step.scan_number} as attempt {attempt + 1}"
@@ -257,7 +288,7 @@ class _Runner:
                 # Whatever failed, the cell and the beamline are safe before a retake.
                 yield from safe_state(self.beamline)
             except BaseException as error:
-                self.journal.failed(step, attempt, describe(error))
+                self.journal.failed(step, attempt, self._reason(error))
                 raise
             else:
                 self.tomograms += 1

@@ -14,12 +14,13 @@ from collections.abc import Callable
 from typing import Any
 
 import bluesky.plan_stubs as bps
-from bluesky.utils import FailedStatus, MsgGenerator, RunEngineControlException
+from bluesky.utils import FailedStatus, MsgGenerator
 
 from devices.beamline import Beamline
 from devices.errors import DeviceError
 
 from .failures import describe
+from .requests import REQUESTS
 
 CONFIRM_TIMEOUT_S = 70.0
 
@@ -96,13 +97,13 @@ class Tidying:
 
     def __init__(self) -> None:
         self._failures: list[str] = []
-        self._request: RunEngineControlException | None = None
+        self._request: Exception | None = None
 
     def stop(self, device: Any) -> MsgGenerator[None]:
         """Stop a device at once."""
         try:
             yield from bps.stop(device)
-        except RunEngineControlException as request:
+        except REQUESTS as request:
             self._request = request
         except FailedStatus as error:
             logger.info("while %s stopped: %s", device.name, describe(error))
@@ -124,7 +125,7 @@ class Tidying:
                 return
             try:
                 yield from bps.wait_for([lambda: ended(status)], timeout=left_s)
-            except RunEngineControlException as request:
+            except REQUESTS as request:
                 self._request = request
             except Exception as error:  # noqa: BLE001 - belongs to another status
                 logger.info("while %s was confirmed: %s", name, describe(error))
@@ -143,6 +144,14 @@ class Tidying:
             raise self._request
         if self._failures:
             raise DeviceError(_complaint(what, self._failures))
+
+
+def until(status: Any) -> MsgGenerator[None]:
+    """Wait for a status that no message returned; raise its failure."""
+    yield from bps.wait_for([lambda: ended(status)])
+    error = status.exception()
+    if error is not None:
+        raise error
 
 
 async def ended(status: Any) -> None:

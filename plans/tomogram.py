@@ -8,7 +8,7 @@ from typing import Any
 
 import bluesky.plan_stubs as bps
 import bluesky.preprocessors as bpp
-from bluesky.utils import FailedStatus, MsgGenerator, short_uid
+from bluesky.utils import MsgGenerator, short_uid
 
 from devices.beamline import Beamline
 from devices.camera import FrameSeries
@@ -17,14 +17,15 @@ from devices.rotation import Sweep
 from devices.zebra import TriggerSeries
 
 from .darks_flats import darks, flats
-from .failures import cause
 from .recording import record_frames
+from .run import in_run
 from .safe_state import Tidying
 from .scan_check import check_angles, check_file
 from .settings import ScanSettings
 from .steps import TomogramStep
 from .streams import ANGLES, BASELINE, PROJECTIONS
 from .timing import ScanTiming, scan_timing
+from .wishes import Wishes
 
 ANGLE_TOLERANCE_STEPS = 0.5
 
@@ -37,6 +38,7 @@ def tomogram(
     *,
     attempt: int = 0,
     md: Mapping[str, Any] | None = None,
+    wishes: Wishes | None = None,
 ) -> MsgGenerator[str]:
     """Take one tomogram of the cell at open circuit.
 
@@ -59,6 +61,8 @@ def tomogram(
         0 for the first try.
     md : mapping, optional
         Goes into the start document.
+    wishes : Wishes, optional
+        Says why, should the operator abort.
 
     Returns
     -------
@@ -81,17 +85,12 @@ def tomogram(
     }
     _refuse_existing(raw_files)
 
-    @bpp.run_decorator(md=start)
-    def run() -> MsgGenerator[Any]:
-        # A pause would be replayed into the same files: it ends the run instead.
-        yield from bps.clear_checkpoint()
-        yield from _with_cause(
-            bpp.finalize_wrapper(
-                _scan(beamline, scan, timing, raw_files), lambda: _tidy(beamline, scan)
-            )
-        )
-
-    return (yield from run())
+    # A pause would be replayed into the same files: it ends the run instead.
+    yield from bps.clear_checkpoint()
+    scanned = bpp.finalize_wrapper(
+        _scan(beamline, scan, timing, raw_files), lambda: _tidy(beamline, scan)
+    )
+    return (yield from in_run(scanned, start, wishes))
 
 
 def _scan(
@@ -215,14 +214,6 @@ def _tidy(beamline: Beamline, scan: ScanSettings) -> MsgGenerator[None]:
     yield from tidying.confirm("rotation", lambda: rotation.set(scan.start_angle_deg))
     yield from tidying.confirm("sample_stage", lambda: x.set(scan.sample_in_mm))
     tidying.finish("the scan could not be tidied up")
-
-
-def _with_cause(plan: MsgGenerator[None]) -> MsgGenerator[None]:
-    """Raise the error behind a failed status, so that the run's reason names it."""
-    try:
-        yield from plan
-    except FailedStatus as error:
-        raise cause(error) from error
 
 
 def _refuse_existing(raw_files: Mapping[str, Path]) -> None:

@@ -1,0 +1,44 @@
+import time
+
+import pytest
+
+from devices.beamline import connect_beamline
+from devices.errors import NotConnectedError
+
+
+def test_every_reading_has_a_unit(beamline):
+    missing = []
+    for device in beamline.devices():
+        for key, description in device.describe().items():
+            if description["dtype"] != "number":
+                continue
+            if not description.get("units"):
+                missing.append(key)
+    assert not missing
+
+
+def test_missing_process_variables_are_all_named_in_one_error(simulated_beamline):
+    pvs = simulated_beamline.pvs.model_copy(
+        update={"shutter": "SIM:NO:SHTR:", "ring_current": "SIM:NO:CURRENT"}
+    )
+    began_s = time.monotonic()
+    with pytest.raises(NotConnectedError) as caught:
+        connect_beamline(pvs, timeout_s=2.0)
+    took_s = time.monotonic() - began_s
+
+    message = str(caught.value)
+    assert message.startswith("3 process variable(s) did not answer within 2 s")
+    for name in ("SIM:NO:SHTR:STA", "SIM:NO:SHTR:CON", "SIM:NO:CURRENT"):
+        assert name in message
+    assert "SIM:ROT" not in message
+    assert "shutter:" in message
+    assert "source:" in message
+    # One wait for all of them, not one after another (6 s and more).
+    assert took_s < 5
+
+
+def test_a_device_that_is_missing_as_a_whole_is_named_once(simulated_beamline):
+    pvs = simulated_beamline.pvs.model_copy(update={"rotation": "SIM:NO:ROT"})
+    with pytest.raises(NotConnectedError) as caught:
+        connect_beamline(pvs, timeout_s=2.0)
+    assert "rotation: all 20 of SIM:NO:ROT.*" in str(caught.value)
