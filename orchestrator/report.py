@@ -31,6 +31,7 @@ from orchestrator.slices import (
     read_slices,
     scale_bar_um,
 )
+from orchestrator.state import charge_unit
 
 EVENT_KINDS = ("decision", "alarm", "failed", "analysis_failed", "ended")
 _TONES = {"done": "good", "short_circuit": "good", "stopped": "warn", "failed": "bad"}
@@ -47,7 +48,7 @@ _COLUMNS = (
     ("penetrates", "crosses pellet", ""),
     ("reason", "reason", ""),
 )
-_SCALES = {"%": 100.0, "mC": 1e3, "µC": 1e6}
+_PERCENT = {name for name, _, unit in _COLUMNS if unit == "%"}
 
 
 @dataclass(frozen=True)
@@ -161,7 +162,9 @@ def _summary(data: ExperimentData) -> dict[str, Any]:
     ]
     known = [value for value in charge if np.isfinite(value)]
     if known:
-        facts.append(("Charge passed, both directions", _charge(max(known))))
+        scale, unit = charge_unit(max(known))
+        text = f"{max(known) * scale:.4g} {unit}"
+        facts.append(("Charge passed, both directions", text))
     if data.truth:
         facts.append(("Crack volume against truth", _error_summary(data)))
     title = ""
@@ -242,9 +245,15 @@ def _error_note(data: ExperimentData) -> str:
 
 def _slices(data: ExperimentData, faults: list[str]) -> dict[str, Any]:
     found: list[tuple[str, str, OrthogonalSlices | None]] = []
+    directions = {
+        cycle.label: "After charge" if cycle.asked_current_ma > 0 else "After discharge"
+        for cycle in data.half_cycles
+    }
     for row in data.rows:
         label = str(row.get("label", ""))
-        title = "Pristine" if label == "0" else f"After {_direction(label)} {label}"
+        title = f"{directions.get(label, 'State')} {label}"
+        if label == "0":
+            title = "Pristine"
         number = row.get("scan_number")
         if not isinstance(number, int):
             continue
@@ -301,34 +310,32 @@ def _centre(row: Mapping[str, Any]) -> tuple[float, float, float] | None:
     return centre if np.isfinite(centre).all() else None
 
 
-def _direction(label: str) -> str:
-    return "discharge" if label.endswith(".5") else "charge"
-
-
 # --- tables -------------------------------------------------------------------------
 
 
 def _table(data: ExperimentData) -> dict[str, Any]:
     present = {name for row in data.rows for name in row}
-    charge_unit = _charge_unit(
-        max((finite(row, "gross_charge_c") for row in data.rows), default=0.0)
-    )
+    charges = [finite(row, "gross_charge_c") for row in data.rows]
+    charge_scale, in_charge = charge_unit(np.nanmax([0.0, *charges]))
     chosen = [
-        (name, title, charge_unit if unit == "C" else unit)
+        (name, title, in_charge if unit == "C" else unit)
         for name, title, unit in _COLUMNS
         if name in present
     ]
     return {
         "columns": [{"title": title, "unit": unit} for _, title, unit in chosen],
         "rows": [
-            [_cell(row.get(name), name, unit) for name, _, unit in chosen]
+            [
+                _cell(row.get(name), name, charge_scale if unit == in_charge else 1.0)
+                for name, _, unit in chosen
+            ]
             for row in data.rows
         ],
         "more": len(present) > len(chosen),
     }
 
 
-def _cell(value: object, name: str, unit: str) -> _Cell:
+def _cell(value: object, name: str, scale: float) -> _Cell:
     if name == "reason":
         return _Cell("" if value is None else str(value), text=True)
     if value is None:
@@ -337,8 +344,8 @@ def _cell(value: object, name: str, unit: str) -> _Cell:
         return _Cell("yes" if value else "no")
     if isinstance(value, bool) or not isinstance(value, int | float):
         return _Cell(str(value))
-    scaled = float(value) * _SCALES.get(unit, 1.0)
-    if unit == "µm³":
+    scaled = float(value) * (100.0 if name in _PERCENT else scale)
+    if name.endswith("_um3"):
         return _Cell(f"{scaled:.3e}" if scaled else "0")
     return _Cell(f"{scaled:.4g}")
 
@@ -399,15 +406,6 @@ def _versions(data: ExperimentData) -> list[tuple[str, str]]:
 
 
 # --- words --------------------------------------------------------------------------
-
-
-def _charge_unit(charge_c: float) -> str:
-    return "mC" if not charge_c < 1e-3 else "µC"
-
-
-def _charge(charge_c: float) -> str:
-    unit = _charge_unit(charge_c)
-    return f"{charge_c * _SCALES[unit]:.4g} {unit}"
 
 
 def _markup(svg: str | None) -> Markup | None:

@@ -16,7 +16,14 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from .state import NOT_CONNECTED, Entry, ExperimentState, Snapshot, describe_step
+from .state import (
+    NOT_CONNECTED,
+    Entry,
+    ExperimentState,
+    Snapshot,
+    charge_unit,
+    describe_step,
+)
 
 _SPARKS = "▁▂▃▄▅▆▇█"
 _LEVEL_STYLE = {
@@ -282,14 +289,13 @@ def _cell(snapshot: Snapshot, width: int) -> RenderableType:
     grid.add_row(
         "relay", _switch(relay, driven="Closed", driven_note="cell driven", idle="Open")
     )
-    charge = _value(readings, "gross_charge_c", ".4g", "C", scale=1000, prefix="m")
-    grid.add_row("charge", f"{charge} gross")
+    grid.add_row("charge", _charge(readings.get("gross_charge_c")))
     shutter = readings.get("shutter")
     beam = _switch(shutter, driven="Open", driven_note="beam on", idle="Closed")
     grid.add_row("shutter", beam)
     ring = _value(readings, "ring_current_ma", ".1f", "mA")
     rotation = _value(readings, "rotation_deg", ".2f", "°")
-    grid.add_row("ring", f"{ring}  stage {rotation}")
+    grid.add_row("ring", ring if rotation == "-" else f"{ring}  stage {rotation}")
     return grid
 
 
@@ -316,16 +322,17 @@ def _measured(snapshot: Snapshot) -> RenderableType:
         return Text("no tomogram measured yet", style="dim")
     grid = Table.grid(expand=True, padding=(0, 1))
     grid.add_column(width=9, no_wrap=True)
-    grid.add_column(ratio=1)
+    grid.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
     volume = _value(row, "crack_volume_um3", ".3e", "")
     sd = _value(row, "crack_volume_sd_um3", ".0e", "")
-    grid.add_row("cracks", f"{volume} µm³" if sd == "-" else f"{volume} ± {sd} µm³")
+    if volume != "-":
+        volume += " µm³" if sd == "-" else f" ± {sd} µm³"
+    grid.add_row("cracks", volume)
     fraction = _value(row, "crack_fraction", ".2f", "%", scale=100)
-    grid.add_row("", f"{fraction} of the pellet")
+    grid.add_row("", "" if fraction == "-" else f"{fraction} of the pellet")
     grid.add_row("width", _value(row, "crack_width_peak_um", ".2f", "µm (peak)"))
     grid.add_row("lithium", _value(row, "lithium_volume_um3", ".3e", "µm³"))
-    filling = _value(row, "filling_fraction", ".2f", "%", scale=100)
-    grid.add_row("filling", filling)
+    grid.add_row("filling", _value(row, "filling_fraction", ".2f", "%", scale=100))
     reason = row.get("reason")
     penetrates = row.get("penetrates")
     if reason:
@@ -355,9 +362,9 @@ def _analysis(snapshot: Snapshot) -> RenderableType:
 
 
 def _log(entries: Sequence[Entry]) -> RenderableType:
-    grid = Table.grid(padding=(0, 1))
-    grid.add_column(min_width=8, no_wrap=True, style="dim")
-    grid.add_column(no_wrap=True, overflow="ellipsis")
+    grid = Table.grid(expand=True, padding=(0, 1))
+    grid.add_column(width=8, no_wrap=True, style="dim")
+    grid.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
     for entry in entries:
         grid.add_row(
             _clock(entry.time_s), Text(entry.text, style=_LEVEL_STYLE[entry.level])
@@ -408,6 +415,13 @@ def _value(
     if not isinstance(value, int | float) or not math.isfinite(value):
         return "-"
     return f"{value * scale:{fmt}} {prefix}{unit}".rstrip()
+
+
+def _charge(charge_c: object) -> str:
+    if not isinstance(charge_c, int | float) or not math.isfinite(charge_c):
+        return "-"
+    scale, unit = charge_unit(charge_c)
+    return f"{charge_c * scale:.4g} {unit} gross"
 
 
 def _clock(time_s: float, *, seconds: bool = True) -> str:

@@ -38,7 +38,6 @@ _BASELINE_READINGS = {
     "source_ring_current": "ring_current_ma",
     "shutter_state": "shutter",
     "potentiostat_relay_readback": "relay",
-    "rotation": "rotation_deg",
 }
 _FRAME_STREAMS = ("darks", "flats", "projections")
 
@@ -131,7 +130,7 @@ def describe_step(step: Step) -> str:
         return f"half-cycle {step.half_cycle} ({step_direction(step)} {step.label})"
     if step.label == "0":
         return "tomogram of the pristine cell"
-    return f"tomogram after {step.label}"
+    return f"tomogram at label {step.label}"
 
 
 def step_direction(step: HalfCycleStep) -> str:
@@ -616,6 +615,14 @@ def _numbers(value: Any) -> list[float]:
         if math.isfinite(number):
             numbers.append(number)
     return numbers
+
+
+def charge_unit(charge_c: float) -> tuple[float, str]:
+    """Return the scale and the unit that give a charge of the order of 1 or more."""
+    for scale, unit in ((1e3, "mC"), (1e6, "µC")):
+        if charge_c == 0 or abs(charge_c) * scale >= 1:
+            return scale, unit
+    return 1e9, "nC"
 
 
 def summarise_row(row: Mapping[str, object]) -> str:
