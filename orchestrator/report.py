@@ -27,8 +27,8 @@ from orchestrator.results import write_text
 from orchestrator.slices import (
     OrthogonalSlices,
     common_grey_scale,
+    kept_slices,
     picture,
-    read_slices,
     scale_bar_um,
 )
 from orchestrator.state import charge_unit
@@ -259,7 +259,8 @@ def _slices(data: ExperimentData, faults: list[str]) -> dict[str, Any]:
             continue
         path = data.layout.tomogram_file(number)
         try:
-            found.append((title, label, read_slices(path, _centre(row))))
+            keep = data.layout.preview_dir(number) / "report_slices.npz"
+            found.append((title, label, kept_slices(path, keep, _centre(row))))
         except (DataError, OSError, ValueError, KeyError) as error:
             line = str(error).splitlines()[0] if str(error) else type(error).__name__
             faults.append(f"{path.name}: no slices ({line})")

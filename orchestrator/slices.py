@@ -1,6 +1,7 @@
 """Orthogonal slices of each tomogram as small pictures on one grey scale."""
 
 import io
+import zipfile
 from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -48,6 +49,50 @@ class GreyScale:
 
     black: float
     white: float
+
+
+def kept_slices(
+    path: Path, keep: Path, centre: tuple[float, float, float] | None = None
+) -> OrthogonalSlices:
+    """Return the slices of a tomogram, read from it only once.
+
+    The report is rewritten after each tomogram; at paper scale it would read a GB of
+    each earlier one every time.
+
+    Parameters
+    ----------
+    path : Path
+        File of the tomogram.
+    keep : Path
+        NPZ file that keeps the slices; made anew when the tomogram changed.
+    centre : tuple of float, optional
+        As in `read_slices`.
+    """
+    stat = path.stat()
+    key = np.array([stat.st_mtime_ns, stat.st_size, *(centre or ())], dtype=np.float64)
+    try:
+        with np.load(keep, allow_pickle=False) as kept:
+            if np.array_equal(kept["key"], key):
+                size_um, pixel_size_um = (float(value) for value in kept["sizes_um"])
+                return OrthogonalSlices(
+                    kept["top"], kept["front"], kept["side"], size_um, pixel_size_um
+                )
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile):
+        pass  # not kept yet, or torn
+    slices = read_slices(path, centre)
+    keep.parent.mkdir(parents=True, exist_ok=True)
+    partial = keep.with_name(keep.name + ".partial")
+    with open(partial, "wb") as file:
+        np.savez(
+            file,
+            key=key,
+            top=slices.top,
+            front=slices.front,
+            side=slices.side,
+            sizes_um=np.array([slices.voxel_size_um, slices.pixel_size_um]),
+        )
+    partial.replace(keep)
+    return slices
 
 
 def read_slices(

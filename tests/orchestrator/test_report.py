@@ -21,6 +21,7 @@ from orchestrator.results import ResultsTable, write_rows
 from orchestrator.slices import (
     PICTURE_WIDTH_PX,
     common_grey_scale,
+    kept_slices,
     read_slices,
     scale_bar_um,
 )
@@ -408,6 +409,26 @@ def test_slices_meet_in_the_given_voxel_or_at_the_nearest_face(tmp_path):
     np.testing.assert_array_equal(slices.top, grey[3])
     np.testing.assert_array_equal(slices.front, grey[:, 29])
     np.testing.assert_array_equal(slices.side, grey[:, :, 0])
+
+
+def test_slices_are_read_once_until_the_tomogram_changes(tmp_path, monkeypatch):
+    path, keep = tmp_path / "t.h5", tmp_path / "previews" / "kept.npz"
+    write_volume(path, np.full((8, 8, 8), 1.0, np.float32))
+    first = kept_slices(path, keep)
+    reads = []
+    monkeypatch.setattr(
+        "orchestrator.slices.read_slices",
+        lambda *args: reads.append(args) or read_slices(*args),
+    )
+    again = kept_slices(path, keep)
+    assert reads == []
+    np.testing.assert_array_equal(again.side, first.side)
+    assert (again.voxel_size_um, again.pixel_size_um) == (PIXEL_UM, PIXEL_UM)
+    keep.write_bytes(b"PK torn")
+    np.testing.assert_array_equal(kept_slices(path, keep).top, first.top)
+    write_volume(path, np.full((8, 8, 9), 2.0, np.float32))
+    assert (kept_slices(path, keep).top == 2.0).all()
+    assert len(reads) == 2
 
 
 def test_slices_come_from_a_level_of_the_pyramid_that_fills_the_picture(tmp_path):
