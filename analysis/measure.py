@@ -22,8 +22,21 @@ from analysis.measurement.grey_levels import (
 )
 from analysis.measurement.isolation import find_solid, isolate_pellet
 from analysis.measurement.lithium import Lithium
+from analysis.measurement.new_cracks import find_new_cracks
 from analysis.measurement.overview import Overview, read_overview
 from analysis.measurement.pictures import write_slices
+from analysis.measurement.reference import (
+    PristineVolume,
+    Reference,
+    previous_cracks,
+    read_pristine,
+)
+from analysis.measurement.registration import (
+    RigidMotion,
+    between,
+    register_rigid,
+    registration_volume,
+)
 from analysis.measurement.result import TomogramMeasurement
 from analysis.measurement.settings import MeasurementSettings
 from analysis.measurement.thickness import fit_electrode, fit_pellet_faces
@@ -32,11 +45,18 @@ from analysis.volume import ArrayVolume, VolumeSource
 MASK_VALUES = ((0.0, 1.0), (0.0, 255.0))
 """A volume of these two values is a mask whose higher value is the crack."""
 
+CONVERGED_PX = 0.05
+"""Last step of a registration that still counts as converged."""
+
+ROTATION_SD_RAD = 1e-3
+"""The cell stays on the stage, whose encoder repeats better than that."""
+
 
 def measure_tomogram(
     volume: VolumeSource,
     settings: MeasurementSettings,
     *,
+    reference: Reference | None = None,
     lithium: Lithium | None = None,
     pictures_dir: Path | None = None,
 ) -> TomogramMeasurement:
@@ -48,6 +68,8 @@ def measure_tomogram(
         Grey values (z, y, x), row 0 on the anode's side.
     settings : MeasurementSettings
         How to measure.
+    reference : Reference, optional
+        Earlier tomograms, for drift, new cracks and the common grey scale.
     lithium : Lithium, optional
         What has been plated, for the filling fraction.
     pictures_dir : Path, optional
@@ -56,8 +78,9 @@ def measure_tomogram(
     Raises
     ------
     DataError
-        Where the volume cannot be read.
+        Where the volume or a reference cannot be read.
     """
+    reference = reference or Reference()
     result = TomogramMeasurement(volume.voxel_size_um, volume.shape, lithium=lithium)
     try:
         overview = read_overview(volume, settings.slab_bytes)
@@ -69,15 +92,24 @@ def measure_tomogram(
             body, levels = result.body, result.levels
         if body is None or levels is None:
             return result
+        pristine = None
+        if reference.pristine_file is not None and settings.body == "pellet":
+            pristine = read_pristine(reference.pristine_file)
+            result = _registered(result, overview, pristine)
         if pictures_dir is not None:
-            pictures = _pictures(volume, overview, body, levels, pictures_dir)
+            grey = (levels.low, levels.mean())
+            if pristine is not None:
+                grey = (pristine.grey_low, pristine.grey_high)
+            pictures = _pictures(volume, overview, body, grey, pictures_dir)
             result = replace(result, pictures=pictures)
         crack = measure_cracks(
             volume, body, levels, settings, is_mask=overview.two_valued
         )
         result = replace(result, crack=crack)
+        if reference.previous_file is not None:
+            result = _compared(result, reference.previous_file, settings)
     except MeasurementError as error:
-        result = replace(result, reasons=(*result.reasons, str(error)))
+        result = _with_reason(result, str(error))
     return result
 
 
@@ -114,7 +146,7 @@ def _isolated(
     reasons = []
     faces = None
     try:
-        body, faces = fit_pellet_faces(overview, body, levels)
+        body, faces = fit_pellet_faces(overview, body)
     except RuntimeError as error:
         reasons.append(f"faces of the pellet not fitted: {error}")
     low, electrode = _low_levels(overview, levels, body)
@@ -130,6 +162,7 @@ def _isolated(
             reasons.append(f"{name}: {electrode.reason}")
     return replace(
         result,
+        registration=_for_registration(overview, body, field),
         body=body,
         levels=field,
         faces=faces,
@@ -137,6 +170,74 @@ def _isolated(
         cathode=electrodes[1],
         reasons=(*result.reasons, *reasons),
     )
+
+
+def _for_registration(
+    overview: Overview, body: Body, levels: LevelField
+) -> PristineVolume:
+    """Return the tomogram binned, and where its pellet is."""
+    coarse, factor = registration_volume(overview.coarse, overview.factor)
+    z, y, x = ((np.arange(size) + 0.5) * factor - 0.5 for size in coarse.shape)
+    margin = 2 * factor
+    near = np.hypot((y - body.centre[0])[:, None], (x - body.centre[1])[None, :])
+    disc = near < float(np.median(body.rim)) + margin
+    top, bottom = float(np.median(body.top)), float(np.median(body.bottom))
+    rows = (z > top - margin) & (z < bottom + margin)
+    pellet = rows[:, None, None] & disc
+    return PristineVolume(coarse, factor, pellet, levels.low, levels.mean())
+
+
+def _registered(
+    result: TomogramMeasurement, overview: Overview, pristine: PristineVolume
+) -> TomogramMeasurement:
+    """Find the motion from the pristine tomogram."""
+    coarse, factor = registration_volume(overview.coarse, overview.factor)
+    if factor != pristine.factor or coarse.shape != pristine.coarse.shape:
+        return _with_reason(
+            result,
+            "not registered: the pristine tomogram has another shape than this one's "
+            f"{overview.shape}; measure them with the same rows and binning",
+        )
+    motion = register_rigid(
+        pristine.coarse,
+        coarse,
+        mask=pristine.pellet,
+        contrast=pristine.grey_high - pristine.grey_low,
+        rotation_sd_rad=ROTATION_SD_RAD,
+    ).in_voxels_of(factor)
+    if motion.step_px > CONVERGED_PX:
+        return _with_reason(
+            result,
+            "registration to the pristine tomogram does not converge: its last step "
+            f"is {motion.step_px:.2g} voxels; look at both for a shift or a mix-up",
+        )
+    return replace(result, motion=motion)
+
+
+def _compared(
+    result: TomogramMeasurement, previous_file: Path, settings: MeasurementSettings
+) -> TomogramMeasurement:
+    """Find the cracks that the tomogram before did not have."""
+    if result.crack is None or result.body is None:
+        return result
+    with previous_cracks(previous_file) as previous:
+        if previous.shape != result.shape:
+            return _with_reason(
+                result,
+                f"new cracks not told: the tomogram before has {previous.shape} "
+                f"voxels, this one {result.shape}",
+            )
+        matrix, offset = between(result.motion or RigidMotion.none(), previous.motion)
+        smallest = max(1, round(settings.min_crack_volume_um3 / result.voxel_um**3))
+        new = find_new_cracks(
+            result.crack.mask, previous.rows, matrix, offset, result.body, smallest,
+            settings.slab_bytes,
+        )  # fmt: skip
+        return replace(result, new=new, previous_volume_um3=previous.volume_um3)
+
+
+def _with_reason(result: TomogramMeasurement, reason: str) -> TomogramMeasurement:
+    return replace(result, reasons=(*result.reasons, reason))
 
 
 def _low_levels(overview: Overview, levels: Levels, body: Body) -> tuple[float, float]:
@@ -200,7 +301,7 @@ def _pictures(
     volume: VolumeSource,
     overview: Overview,
     body: Body,
-    levels: LevelField,
+    grey: tuple[float, float],
     directory: Path,
 ) -> tuple[Path, ...]:
     """Write the orthogonal slices through the axis of rotation and the mid-pellet."""
@@ -211,6 +312,4 @@ def _pictures(
         "slice_xz": overview.front,
         "slice_yz": overview.side,
     }
-    return write_slices(
-        planes, levels.low, levels.mean(), volume.voxel_size_um, directory
-    )
+    return write_slices(planes, *grey, volume.voxel_size_um, directory)

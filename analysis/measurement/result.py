@@ -17,6 +17,9 @@ from analysis.measurement.crack_width import (
 from analysis.measurement.grey_levels import LevelField
 from analysis.measurement.isolation import Solid
 from analysis.measurement.lithium import Lithium
+from analysis.measurement.new_cracks import NewCracks
+from analysis.measurement.reference import PristineVolume
+from analysis.measurement.registration import RigidMotion
 from analysis.measurement.settings import METHOD_VERSION
 from analysis.measurement.thickness import ElectrodeFace, PelletFaces
 
@@ -57,7 +60,19 @@ class CrackMeasurement:
 
 @dataclass(frozen=True)
 class TomogramMeasurement:
-    """One tomogram, measured; ``reasons`` says what could not be."""
+    """One tomogram, measured; ``reasons`` says what could not be.
+
+    Attributes
+    ----------
+    motion : RigidMotion, optional
+        From the pristine tomogram to this one, in voxels.
+    new : NewCracks, optional
+        Cracks that the tomogram before did not have.
+    previous_volume_um3 : float, optional
+        Crack volume of the tomogram before.
+    registration : PristineVolume, optional
+        This tomogram, binned, for later ones to be compared with.
+    """
 
     voxel_um: float
     shape: tuple[int, int, int]
@@ -69,6 +84,10 @@ class TomogramMeasurement:
     cathode: ElectrodeFace | None = None
     crack: CrackMeasurement | None = None
     lithium: Lithium | None = None
+    motion: RigidMotion | None = None
+    new: NewCracks | None = None
+    previous_volume_um3: float | None = None
+    registration: PristineVolume | None = None
     pictures: tuple[Path, ...] = ()
     reasons: tuple[str, ...] = ()
 
@@ -87,6 +106,8 @@ class TomogramMeasurement:
         row.update(self._crack_row())
         row.update(self._lithium_row())
         row.update(self._thickness_row())
+        row.update(self._motion_row())
+        row.update(self._new_crack_row())
         row["reason"] = "; ".join(self.reasons) or None
         return row
 
@@ -260,6 +281,49 @@ class TomogramMeasurement:
                 seen.append(name)
         if self.anode is not None:
             row["outer_faces_in_view"] = "+".join(seen) or "none"
+        return row
+
+    def _motion_row(self) -> Row:
+        row: Row = dict.fromkeys(
+            (
+                "drift_z_um", "drift_y_um", "drift_x_um", "rotation_z_deg",
+                "rotation_y_deg", "rotation_x_deg", "registration_residual_frac",
+            )
+        )  # fmt: skip
+        if self.motion is None or self.body is None:
+            return row
+        middle = 0.5 * float(np.median(self.body.top) + np.median(self.body.bottom))
+        centre = np.array([middle, *self.body.centre])
+        drift_um = (self.motion.apply(centre) - centre) * self.voxel_um
+        turn_deg = np.degrees(self.motion.rotation)
+        for axis, name in enumerate("zyx"):
+            row[f"drift_{name}_um"] = float(drift_um[axis])
+            row[f"rotation_{name}_deg"] = float(turn_deg[axis])
+        row["registration_residual_frac"] = self.motion.residual_frac
+        return row
+
+    def _new_crack_row(self) -> Row:
+        row: Row = dict.fromkeys(
+            (
+                "new_crack_volume_um3", "new_crack_components",
+                "new_crack_anode_side_frac", "closed_crack_volume_um3",
+                "crack_growth_um3",
+            )
+        )  # fmt: skip
+        if self.new is None or self.crack is None:
+            return row
+        # A voxel of the mask stands for as much volume as the mean one.
+        masked = self.crack.components.voxels.sum()
+        volume_um3 = self.crack.volume.deficit_px * self.voxel_um**3
+        per_voxel = float(volume_um3 / masked) if masked else self.voxel_um**3
+        row["new_crack_volume_um3"] = self.new.voxels * per_voxel
+        row["new_crack_components"] = self.new.components
+        row["new_crack_anode_side_frac"] = (
+            self.new.anode_share if self.new.voxels else None
+        )
+        row["closed_crack_volume_um3"] = self.new.closed_voxels * per_voxel
+        if self.previous_volume_um3 is not None:
+            row["crack_growth_um3"] = volume_um3 - self.previous_volume_um3
         return row
 
 

@@ -9,6 +9,9 @@
       crack_width/area_um2     (bin) crack area by width
       crack_profile/z_um       (row)
       crack_profile/area_um2   (row) crack area cut by each row
+      new_cracks/data          (z, y, x) uint8, as crack_mask, if there was an earlier
+      motion/…                 from the pristine tomogram: rotation, translation
+      registration/data        the tomogram, binned, for the registration
       pellet/top, bottom       (y, x) rows of the faces
       pellet/rim               (z, angle) radius in voxels
 """
@@ -19,7 +22,9 @@ import h5py
 import hdf5plugin
 import numpy as np
 
+from analysis.measurement.crack_mask import PackedMask
 from analysis.measurement.crack_width import Widths
+from analysis.measurement.reference import PristineVolume
 from analysis.measurement.result import CrackMeasurement, TomogramMeasurement
 
 WIDTH_BIN_UM = 0.1
@@ -49,24 +54,20 @@ def write_result(result: TomogramMeasurement, path: Path) -> None:
             pellet.attrs["centre_px"] = result.body.centre
         if result.crack is not None:
             _write_crack(entry, result.crack, result.voxel_um)
+        if result.new is not None:
+            _write_mask(entry.create_group("new_cracks"), result.new.mask)
+        if result.motion is not None:
+            motion = entry.create_group("motion")
+            motion["rotation_rad"] = result.motion.rotation
+            motion["translation_px"] = result.motion.translation
+            motion["centre_px"] = result.motion.centre
+        if result.registration is not None:
+            _write_registration(entry.create_group("registration"), result.registration)
     partial.replace(path)
 
 
 def _write_crack(entry: h5py.Group, crack: CrackMeasurement, voxel_um: float) -> None:
-    rows, ny = crack.mask.bits.shape[:2]
-    group = entry.create_group("crack_mask")
-    data = group.create_dataset(
-        "data",
-        shape=(rows, ny, crack.mask.width),
-        dtype=np.uint8,
-        chunks=(1, ny, crack.mask.width),
-        **hdf5plugin.Bitshuffle(),
-    )
-    data.attrs["first_row"] = crack.mask.rows[0]
-    for start in range(0, rows, MASK_ROWS):
-        stop = min(start + MASK_ROWS, rows)
-        first = crack.mask.rows[0] + start
-        data[start:stop] = crack.mask.get(first, first + stop - start)
+    _write_mask(entry.create_group("crack_mask"), crack.mask)
     if crack.widths is not None:
         volume_um3 = crack.volume.deficit_px * voxel_um**3
         _write_widths(entry, crack.widths, volume_um3, voxel_um)
@@ -78,6 +79,28 @@ def _write_crack(entry: h5py.Group, crack: CrackMeasurement, voxel_um: float) ->
         "area_um2", data=crack.volume.profile_px * voxel_um**2
     )
     area.attrs["units"] = "um^2"
+
+
+def _write_mask(group: h5py.Group, mask: PackedMask) -> None:
+    rows, ny = mask.bits.shape[:2]
+    data = group.create_dataset(
+        "data", shape=(rows, ny, mask.width), dtype=np.uint8,
+        chunks=(1, ny, mask.width), **hdf5plugin.Bitshuffle(),
+    )  # fmt: skip
+    data.attrs["first_row"] = mask.rows[0]
+    for start in range(0, rows, MASK_ROWS):
+        stop = min(start + MASK_ROWS, rows)
+        first = mask.rows[0] + start
+        data[start:stop] = mask.get(first, first + stop - start)
+
+
+def _write_registration(group: h5py.Group, volume: PristineVolume) -> None:
+    group.create_dataset("data", data=volume.coarse, **hdf5plugin.Bitshuffle())
+    pellet = volume.pellet.astype(np.uint8)
+    group.create_dataset("pellet", data=pellet, **hdf5plugin.Bitshuffle())
+    group.attrs["factor"] = volume.factor
+    group.attrs["grey_low"] = volume.grey_low
+    group.attrs["grey_high"] = volume.grey_high
 
 
 def _write_widths(

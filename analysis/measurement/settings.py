@@ -32,7 +32,7 @@ class MeasurementSettings(BaseModel):
     rim_shell_um: float = Field(default=10.0, ge=0, le=500)
     """Depth of the outer shell whose share of the crack volume is reported."""
 
-    width_samples: int = Field(default=100_000, ge=100, le=2_000_000)
+    width_samples: int = Field(default=30_000, ge=100, le=2_000_000)
     """Random crack voxels at which the width is measured."""
 
     width_profile_um: float = Field(default=10.0, gt=2, le=50)

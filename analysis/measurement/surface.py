@@ -93,9 +93,9 @@ def _low_order_fit(
     weight[np.abs(values - np.median(values)) > 10 * max(_spread(values), 1.0)] = 0
     solution = np.zeros(design.shape[1])
     for _ in range(12):
-        root = np.sqrt(weight)
+        weighted = design * weight[:, None]
         solution, *_ = np.linalg.lstsq(
-            design * root[:, None], values * root, rcond=1e-8
+            design.T @ weighted, weighted.T @ values, rcond=1e-10
         )
         residual = values - design @ solution
         ratio = residual / (TUKEY * max(_spread(residual), 0.05))

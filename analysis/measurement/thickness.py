@@ -6,7 +6,7 @@ function is fitted: many columns locate an edge to a hundredth of a voxel.
 
 import math
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from analysis.measurement.overview import Overview
 
 PROFILE_PX = 10
 BIN_PX = 0.25
+TRUSTED_PX = 0.12
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,38 @@ def fit_edge(
     )
 
 
+def _fit_faint_edge(
+    at: NDArray[np.float64], grey: NDArray[np.float64], sigma: float, columns: int
+) -> Edge:
+    """Fit a step of known blur; the scatter of the rows gives the uncertainties.
+
+    The noise of a row's mean is not that of its voxels but of its flat field, so it
+    can only be told from the fit.
+    """
+
+    def blurred(u: np.ndarray, before: float, step: float, where: float):
+        return before + 0.5 * step * (
+            1 + special.erf((u - where) / (sigma * math.sqrt(2)))
+        )
+
+    half = len(at) // 2
+    before, after = float(np.median(grey[:half])), float(np.median(grey[half:]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", optimize.OptimizeWarning)
+        try:
+            found, covariance = optimize.curve_fit(
+                blurred, at, grey, p0=(before, after - before, float(at[half])),
+                maxfev=2000,
+            )  # fmt: skip
+        except optimize.OptimizeWarning as warning:
+            raise RuntimeError("the edge's profile does not fix a fit") from warning
+    deviation = np.sqrt(np.diag(covariance))
+    return Edge(
+        float(found[2]), float(deviation[2]), sigma, float(found[1]),
+        float(deviation[1]), columns,
+    )  # fmt: skip
+
+
 def _centroid(at: NDArray[np.float64], grey: NDArray[np.float64], near: float) -> float:
     """Return where a sharp step would have the integral of the profile.
 
@@ -145,11 +178,10 @@ def face_profile(
     faces: NDArray[np.float64],
     chosen: NDArray[np.bool_],
     direction: int,
-    levels: Levels,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], int]:
     """Return depth, mean grey, its sd and the number of columns, across a face.
 
-    Columns over a crack, dark below the face, are left out.
+    Columns over a crack, which differ from the median column, are left out.
     """
     rows, cells = np.nonzero(chosen)
     height = faces[rows, cells]
@@ -161,15 +193,7 @@ def face_profile(
     z, rows, cells = z[:, whole], rows[whole], cells[whole]
     depth = direction * (z - height[whole][None])
     grey = overview.columns[z, rows, cells].astype(np.float64)
-    below = grey[PROFILE_PX + 3 :]
-    contrast = levels.high - levels.low
-    mean_below = below.mean(axis=0)
-    sound = mean_below[mean_below > levels.high - 0.2 * contrast]
-    if sound.size == 0:
-        raise RuntimeError("no column at a face of the pellet is whole")
-    middle = np.median(sound)
-    scatter = 1.4826 * np.median(np.abs(sound - middle))
-    solid = mean_below > middle - 2 * max(scatter, 0.002 * contrast)
+    solid = _alike(depth, grey)
     depth, grey = depth[:, solid], grey[:, solid]
     edges = np.arange(-PROFILE_PX + 1, PROFILE_PX - 1 + BIN_PX, BIN_PX)
     index = np.digitize(depth.ravel(), edges) - 1
@@ -191,9 +215,29 @@ def face_profile(
     )
 
 
-def fit_pellet_faces(
-    overview: Overview, body: Body, levels: Levels
-) -> tuple[Body, PelletFaces]:
+def _alike(depth: NDArray[np.float64], grey: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Return which columns (depth, column) are like the median column."""
+    number = grey.shape[1]
+    if number < 16:
+        raise RuntimeError(f"{number} columns at a face of the pellet are in view")
+    bins = np.arange(-PROFILE_PX, PROFILE_PX + 1)
+    index = np.round(depth).astype(int)
+    typical = np.array(
+        [np.median(grey[index == at]) if (index == at).any() else np.nan for at in bins]
+    )
+    known = np.isfinite(typical)
+    expected = np.interp(depth, bins[known], typical[known])
+    # A crack may be anywhere in the column: the darkest three voxels in a row tell.
+    less = expected - grey
+    runs = (less[:-2] + less[1:-1] + less[2:]) / 3
+    worst = runs.max(axis=0)
+    middle = np.median(worst)
+    below = worst[worst < middle]
+    scatter = 1.4826 * np.median(middle - below) if below.size else 0.0
+    return worst <= middle + 2 * scatter
+
+
+def fit_pellet_faces(overview: Overview, body: Body) -> tuple[Body, PelletFaces]:
     """Fit both faces; return the body with its faces and blur corrected, and the fit.
 
     Raises
@@ -207,11 +251,13 @@ def fit_pellet_faces(
     fitted = []
     for face, direction in ((body.top, 1), (body.bottom, -1)):
         depth, grey, sd, number = face_profile(
-            overview, _at_cells(face, cell, shape), chosen, direction, levels
+            overview, _at_cells(face, cell, shape), chosen, direction
         )
-        if number < 16:
-            raise RuntimeError(f"{number} columns at a face of the pellet are whole")
-        fitted.append(fit_edge(depth, grey, sd, number))
+        edge = fit_edge(depth, grey, sd, number)
+        if abs(edge.position) > TRUSTED_PX:
+            # The smooth surface is never that far off: cracks along the face are.
+            edge = replace(edge, position=0.0, position_sd=TRUSTED_PX / 2)
+        fitted.append(edge)
     top, bottom = fitted
     corrected = Body(
         top=(body.top + top.position).astype(np.float32),
@@ -262,7 +308,6 @@ def fit_electrode(
     if len(profile) < 12:
         return ElectrodeFace(None, None, None, "outer face is out of view")
     grey = profile.mean(axis=1, dtype=np.float64)
-    sd = profile.std(axis=1, dtype=np.float64) / math.sqrt(profile.shape[1])
     number = len(grey)
     # The step between the means on both sides, where it is largest.
     reach = max(4, min(int(window_px), number // 3))
@@ -274,12 +319,11 @@ def fit_electrode(
     part = slice(max(0, cut - reach), min(number, cut + reach))
     at = np.arange(number, dtype=np.float64)[part]
     try:
-        edge = fit_edge(at, grey[part], sd[part], int(chosen.sum()))
+        edge = _fit_faint_edge(at, grey[part], body.edge_sigma_px, int(chosen.sum()))
     except RuntimeError:
         return ElectrodeFace(None, None, None, "outer face cannot be fitted")
-    scatter = float(np.std(np.diff(grey[part]))) / math.sqrt(2)
-    significant = abs(edge.step) > 5 * max(edge.step_sd, scatter / math.sqrt(reach))
-    if not (significant and at[0] < edge.position < at[-1] and edge.sigma < reach):
+    significant = abs(edge.step) > 5 * edge.step_sd
+    if not (significant and at[0] < edge.position < at[-1]):
         return ElectrodeFace(None, None, None, "outer face is out of view")
     z = first - edge.position if top else first + edge.position
     thickness = inner - z if top else z - inner
