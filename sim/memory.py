@@ -1,6 +1,7 @@
-"""What outlives the simulation's process: the cell's age and the simulated time.
+"""What outlives the simulation's process: cell, instrument and simulated time.
 
-A real cell does not heal when a computer dies, and a clock does not go back.
+A real cell does not heal when a computer dies, an instrument knows which step it ran
+last, and a clock does not go back.
 """
 
 import json
@@ -8,11 +9,12 @@ import os
 from pathlib import Path
 
 from sim.cell import VirtualCell
+from sim.instrument import VirtualInstrument
 from sim.settings import SimulationSettings
 
 
 class Memory:
-    """The cell and the time as last written to a small file.
+    """Cell, instrument and time as last written to a small file.
 
     Parameters
     ----------
@@ -35,9 +37,10 @@ class Memory:
             return VirtualCell(settings.cell, settings.seed)
         return VirtualCell.from_memory(settings.cell, settings.seed, self._read["cell"])
 
-    def write(self, cell: VirtualCell, time_s: float) -> None:
-        """Keep the cell as it is now."""
-        self.write_text(memory_text(cell, time_s))
+    def restore(self, instrument: VirtualInstrument) -> None:
+        """Let the instrument know what it did last."""
+        if self._read is not None:
+            instrument.restore(self._read["instrument"])
 
     def write_text(self, text: str) -> None:
         """Keep what `memory_text` gave; the file is never half written."""
@@ -46,6 +49,8 @@ class Memory:
         os.replace(part, self._path)
 
 
-def memory_text(cell: VirtualCell, time_s: float) -> str:
-    """Return a cell and the simulated time as one line of JSON."""
-    return json.dumps({"time_s": time_s, "cell": cell.memory()})
+def memory_text(cell: VirtualCell, instrument: VirtualInstrument, time_s: float) -> str:
+    """Return cell, instrument and simulated time as one line of JSON."""
+    return json.dumps(
+        {"time_s": time_s, "cell": cell.memory(), "instrument": instrument.memory()}
+    )

@@ -98,6 +98,7 @@ class World:
         self.position_compare = PositionCompare(self.rotation)
         self.cell = memory.cell(settings)
         self.instrument = VirtualInstrument(self.cell, clock.now)
+        memory.restore(self.instrument)
         self.instrument.on_relay_open = self.freeze_cell
         self.projector = Projector(settings.cell, settings.camera, settings.seed)
         self.truth = TruthFile(directory / "truth.h5", self.projector)
@@ -134,13 +135,15 @@ class World:
 
     def remember(self) -> None:
         """Keep the cell as it is now for the next process."""
-        self._memory.write(self.cell, self.clock.now())
+        self._memory.write_text(self._memory_text())
+
+    def _memory_text(self) -> str:
+        return memory_text(self.cell, self.instrument, self.clock.now())
 
     async def remember_always(self) -> None:
         """Keep the cell several times a second, for ever."""
         while True:
-            text = memory_text(self.cell, self.clock.now())
-            await asyncio.to_thread(self._memory.write_text, text)
+            await asyncio.to_thread(self._memory.write_text, self._memory_text())
             await asyncio.sleep(_MEMORY_PERIOD_S)
 
     def exposure(

@@ -65,6 +65,7 @@ class PcoCamera:
         self.on_frame: Callable[[str, float], Awaitable[None]] | None = None
         self._hangs = False
         self._task: asyncio.Task[None] | None = None
+        self._ending = False
         self._external = False
         self._exposure_s = 0.0
         self._busy_until_s = -math.inf
@@ -130,7 +131,8 @@ class PcoCamera:
         if value == "Acquire":
             if not self.acquiring:
                 self._task = asyncio.create_task(self._acquire())
-        elif self._task is not None:
+        elif self._task is not None and not self._ending:
+            self._ending = True
             self._task.cancel()
         if self._task is not None:
             # As with a busy record, a put is complete when the acquisition has ended.
@@ -143,6 +145,7 @@ class PcoCamera:
         self._external = group.value("TriggerMode") in _EXTERNAL_MODES
         self._busy_until_s = -math.inf
         self._due.clear()
+        self._ending = False
         self._lost = 0
         self._taken = 0
         self._wanted = self._number_wanted()
@@ -161,6 +164,7 @@ class PcoCamera:
             log.exception("the simulated camera failed")
             await group.post("StatusMessage_RBV", "simulation failed, see the IOC log")
         finally:
+            self._ending = True  # a stop that comes now must not cut this short
             self._hangs = False
             self._wanted = 0
             self._due.clear()

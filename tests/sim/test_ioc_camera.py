@@ -276,8 +276,11 @@ def test_acquire_0_ends_the_acquisition_and_frees_the_clock(
     capture(detector, tmp_path / "scan_0006_00_projections.h5", 100, "Ext Only")
     detector.cam.acquire.put(1, wait=False)
     wait_for(lambda: detector.cam.detector_state.get(as_string=True) == "Acquire")
+    for _ in range(5):  # every line of defence stops it once more
+        detector.cam.acquire.put(0, wait=False)
     detector.cam.acquire.put(0, wait=True)
     assert detector.cam.acquire.get() == 0
+    assert detector.cam.detector_state.get(as_string=True) == "Idle"
     detector.hdf.capture.put(0, wait=True)
     signals.rotation.velocity.set(30.0).wait(5)
     signals.rotation.move(0.0, wait=True, timeout=20)

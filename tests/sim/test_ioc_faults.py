@@ -352,6 +352,8 @@ def test_cell_and_clock_outlive_the_death_of_the_ioc(
     assert client.text(prefix + "Relay_RBV") == "Open"
     wait_for(lambda: client.get(PREFIX + "CLOCK:TIME") > died_s)
     assert memory(beamline)["cell"]["gross_charge_c"] == pytest.approx(charge_c)
+    assert client.get(prefix + "StepId_RBV") == 102
+    assert client.text(prefix + "EndReason") == "Stopped"
 
 
 def memory(beamline: Any) -> dict[str, Any]:
