@@ -27,7 +27,8 @@ HISTORY_SAMPLES = 4096
 BLOCK_COLUMNS = 6  # number, time, voltage, current, charge, relay
 BLOCK_ROWS = 2048
 BLOCK_OVERLAP_S = 0.4  # wall time of earlier samples repeated in every block
-POLL_PERIOD_S = 0.01
+POLL_PERIOD_S = 0.005
+PROMPT_ROWS = 3  # so few new samples are published at once
 PUBLISH_PERIOD_S = 0.04  # fast simulated clocks make samples faster than CA likes
 HISTORY_PERIOD_S = 0.5
 RELAY = ["Open", "Closed"]
@@ -290,7 +291,10 @@ class PotentiostatIOC(PVGroup):
             str(status.state) != self.state.value
             or RELAY[status.relay_closed] != self.relay_rbv.value
         )
-        due = time.monotonic() - self._published_s >= PUBLISH_PERIOD_S
+        due = (
+            len(self._unpublished) <= PROMPT_ROWS
+            or time.monotonic() - self._published_s >= PUBLISH_PERIOD_S
+        )
         if changed or (due and self._unpublished):
             await self._publish()
 

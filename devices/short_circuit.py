@@ -53,7 +53,7 @@ class GuardSettings(BaseModel):
         description="so is one below this part of the healthy polarisation",
     )
     persistence_s: float = Field(
-        default=0.3,
+        default=0.02,
         ge=0,
         le=60,
         description="a hard short stays at least this long (s)",
@@ -196,8 +196,8 @@ class ShortCircuitRules:
             return raised
         self._driven += 1
         self._judge_polarity(raised, time_s, voltage_v)
-        collapsed = self._judge_collapse(raised, time_s, voltage_v)
-        if not collapsed and "hard_short" not in self._open:
+        self._judge_collapse(raised, time_s, voltage_v)
+        if "hard_short" not in self._open:
             self._judge_drop(raised, time_s, voltage_v)
         return raised
 
@@ -303,7 +303,7 @@ class ShortCircuitRules:
 
     def _judge_collapse(
         self, raised: list[Alarm], time_s: float, voltage_v: float
-    ) -> bool:
+    ) -> None:
         settings = self._settings
         healthy_v = max(self._polarisation_v, self._baseline_v)
         threshold_v = max(settings.collapse_v, settings.collapse_frac * healthy_v)
@@ -313,9 +313,9 @@ class ShortCircuitRules:
         if magnitude_v >= threshold_v:
             self._collapsed_s = None
             self._clear("hard_short")
-            return False
+            return
         if not self._polarised and not self._settled(time_s):
-            return True
+            return
         if self._collapsed_s is None:
             self._collapsed_s = time_s
             self._collapses = 0
@@ -329,7 +329,6 @@ class ShortCircuitRules:
                 f"|V| below {threshold_v * 1e3:.3g} mV for {settings.persistence_s:g} "
                 f"s at {self._asked_ma:.4g} mA, healthy {healthy_v * 1e3:.3g} mV",
             )
-        return True
 
     def _judge_drop(self, raised: list[Alarm], time_s: float, voltage_v: float) -> None:
         """Look for a sudden, partial loss of polarisation."""

@@ -24,6 +24,9 @@ LIMITS = InstrumentLimits(max_current_ma=1000.0, max_voltage_v=12.0)
 SHORT_RESISTANCE_OHM = 5.0
 SOFT_SHORT_VOLTAGE_FRAC = 0.4
 COMPLIANCE_CURRENT_FRAC = 0.6
+JUMP_V = 5e-3
+BURST_S = 0.5
+BURST_PERIOD_S = 5e-3
 RELAXATION_S = 30.0  # sampled fast, the rest of an open circuit slowly
 
 
@@ -111,6 +114,9 @@ class VirtualInstrument:
         self._opened_s = self._time_s
         self._next_sample_s = self._time_s + rest_period_s
         self._samples: list[Sample] = []
+        self._last_sample_s = self._time_s
+        self._last_voltage_v = 0.0
+        self._burst_until_s = -math.inf
         self._step: GalvanostaticStep | None = None
         self._last_id = 0
         self._step_id = 0
@@ -191,8 +197,16 @@ class VirtualInstrument:
         self._end(reason)
 
     def poll(self) -> list[Sample]:
-        """Return the samples that fell due since the last poll."""
-        self._take_samples(self._now_s())
+        """Return the samples that fell due since the last poll.
+
+        Like real cyclers it also samples when the voltage jumps, and then at every
+        poll for a while.
+        """
+        now_s = self._now_s()
+        self._take_samples(now_s)
+        if self._relay_closed and now_s >= self._last_sample_s + BURST_PERIOD_S:
+            self._advance_to(now_s)
+            self._sample_jump()
         samples, self._samples = self._samples, []
         return [] if self.faults.stale else samples
 
@@ -260,6 +274,15 @@ class VirtualInstrument:
                 self._sample_period_s if fast else self._rest_period_s
             )
 
+    def _sample_jump(self) -> None:
+        if not self._relay_closed:  # the step ended on the way
+            return
+        voltage_v = self._voltage_v()
+        jumped = abs(voltage_v - self._last_voltage_v) > JUMP_V
+        if jumped or self._time_s <= self._burst_until_s:
+            self._record(voltage_v)
+            self._check_voltage()
+
     def _advance_to(self, time_s: float) -> None:
         if self._relay_closed and self._step is not None:
             self._drive(self._step, time_s)
@@ -305,11 +328,17 @@ class VirtualInstrument:
         if self.on_relay_open is not None:
             self.on_relay_open()
 
-    def _record(self) -> None:
+    def _record(self, voltage_v: float | None = None) -> None:
+        if voltage_v is None:
+            voltage_v = self._voltage_v()
+        if abs(voltage_v - self._last_voltage_v) > JUMP_V:
+            self._burst_until_s = self._time_s + BURST_S
+        self._last_sample_s = self._time_s
+        self._last_voltage_v = voltage_v
         self._samples.append(
             Sample(
                 self._time_s,
-                self._voltage_v(),
+                voltage_v,
                 self._true_current_ma() if self._relay_closed else 0.0,
                 self._charge_c,
                 self._relay_closed,
@@ -320,7 +349,7 @@ class VirtualInstrument:
         """End the step when its own limits are passed, as the instrument would."""
         if not self._relay_closed or self._step is None:
             return
-        voltage_v = self._samples[-1].voltage_v
+        voltage_v = self._last_voltage_v
         if abs(voltage_v) >= self._step.compliance_v:
             self._end(EndReason.COMPLIANCE)
         elif not self._step.voltage_min_v <= voltage_v <= self._step.voltage_max_v:

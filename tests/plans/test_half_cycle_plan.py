@@ -96,7 +96,7 @@ def test_the_documents_hold_the_samples_and_the_outcome(
     times_s = [row["potentiostat_time_s"] for row in data]
     assert times_s == sorted(set(times_s))
     closed = [row for row in data if row["potentiostat_relay_closed"]]
-    assert len(closed) == pytest.approx(10 * DURATION_S + 1, abs=2)
+    assert 10 * DURATION_S <= len(closed) <= 10 * DURATION_S + 110
     asked = asked_c(simulation_settings)
     assert closed[-1]["potentiostat_charge_c"] == pytest.approx(asked, rel=1e-6)
     (outcome,) = docs.events("outcome")
