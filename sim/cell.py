@@ -42,6 +42,8 @@ class CellState:
         Whether such a path was ever completed.
     time_s : float
         Time the cell has lived.
+    crossed_at_s : float or None
+        When in that time the first crack crossed the pellet.
     """
 
     seed: int
@@ -52,6 +54,7 @@ class CellState:
     shorted: bool = False
     path_complete: bool = False
     time_s: float = 0.0
+    crossed_at_s: float | None = None
 
     @property
     def label(self) -> float:
@@ -84,6 +87,7 @@ class VirtualCell:
         self._flicker_until_s: float | None = None
         self._flicker_fraction = 1.0
         self._path_complete = False
+        self._crossed_at_s: float | None = None
 
     @property
     def gross_charge_c(self) -> float:
@@ -177,6 +181,7 @@ class VirtualCell:
             shorted=self.shorted,
             path_complete=self._path_complete,
             time_s=self._time_s,
+            crossed_at_s=self._crossed_at_s,
         )
 
     def memory(self) -> dict[str, Any]:
@@ -188,6 +193,7 @@ class VirtualCell:
             "time_s": self._time_s,
             "overpotentials_v": list(self._polarisation.overpotentials_v),
             "path_complete": self._path_complete,
+            "crossed_at_s": self._crossed_at_s,
             "flicker_on": self._flicker_on,
             "flicker_until_s": self._flicker_until_s,
             "flicker_fraction": self._flicker_fraction,
@@ -206,6 +212,7 @@ class VirtualCell:
         first_v, second_v = memory["overpotentials_v"]
         cell._polarisation.overpotentials_v = (float(first_v), float(second_v))
         cell._path_complete = bool(memory["path_complete"])
+        cell._crossed_at_s = memory.get("crossed_at_s")
         cell._flicker_on = bool(memory["flicker_on"])
         cell._flicker_until_s = memory["flicker_until_s"]
         cell._flicker_fraction = float(memory["flicker_fraction"])
@@ -224,10 +231,20 @@ class VirtualCell:
         while len(self._charges_c) <= index:
             self._charges_c.append(0.0)
         self._charges_c[index] += charge_c
+        self._note_crossing(abs(charge_c), duration_s)
         self._gross_charge_c += abs(charge_c)
         self._net_charge_c += charge_c
         self._time_s += duration_s
         self._polarisation.advance(duration_s, current_ma, self.half_cycles)
+
+    def _note_crossing(self, charge_c: float, duration_s: float) -> None:
+        cracks = self.settings.cracks
+        if not cracks.enabled or self._crossed_at_s is not None:
+            return
+        left_c = cracks.first_crossing_fraction * self.settings.half_cycle_charge_c
+        left_c -= self._gross_charge_c
+        if left_c <= charge_c:
+            self._crossed_at_s = self._time_s + duration_s * left_c / charge_c
 
     def _flicker_to(self, time_s: float) -> None:
         """Switch a soft short on and off until it has recovered."""

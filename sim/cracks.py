@@ -2,8 +2,8 @@
 
 Seen from above a crack is a curve; it ends where it meets an older one or the rim,
 so that the curves divide the pellet into fragments as drying mud does. Each curve
-is the trace of a sheet that grows down into the pellet from the face where it
-started.
+is the trace of a sheet that grows into the pellet from the face where it started,
+there often with a shell round its start and a second, narrower strand.
 """
 
 from dataclasses import dataclass
@@ -14,6 +14,39 @@ from sim.cell_settings import CellSettings
 
 # The stream of random numbers of the pattern, apart from others of the same seed.
 _STREAM = 0xC4AC
+
+# What the last axis of a strand's table holds.
+OFFSET, SLANT, WIDTH, ARRIVAL, RANK = range(5)
+
+# An arrival beyond any growth.
+_NEVER_UM = 1e9
+
+
+@dataclass(frozen=True)
+class Fork:
+    """A second strand that joins its sheet at some depth.
+
+    Attributes
+    ----------
+    aside_um : float
+        Distance between the strands at the face.
+    depth : float
+        Depth at which they meet, as a part of the thickness.
+    span_um : float
+        Length along the trace, either way from the start, that has two strands.
+    """
+
+    aside_um: float
+    depth: float
+    span_um: float
+
+
+@dataclass(frozen=True)
+class Ring:
+    """Half an ellipsoidal shell round the start of a sheet, open at the face."""
+
+    radius_um: float
+    depth_um: float
 
 
 @dataclass(frozen=True)
@@ -42,6 +75,12 @@ class Sheet:
         Width relative to the most frequent one.
     delay : float
         Part of its half-cycle's growth that passes before it starts.
+    appetite : float
+        How readily it takes lithium, relative to others.
+    fork : Fork or None
+        Its second strand.
+    ring : Ring or None
+        The shell round its start.
     """
 
     points_um: np.ndarray
@@ -53,36 +92,20 @@ class Sheet:
     swell: np.ndarray
     width_factor: float
     delay: float
+    appetite: float
+    fork: Fork | None
+    ring: Ring | None
 
     @property
     def length_um(self) -> float:
         """Length of the trace."""
         return self.step_um * (len(self.points_um) - 1)
 
-
-@dataclass(frozen=True)
-class SheetTables:
-    """A sheet sampled along its trace and over depth.
-
-    All arrays are float32 (along the trace, row); the first index counts steps of
-    the trace.
-
-    Attributes
-    ----------
-    offset_um : numpy.ndarray
-        Sideways place of the middle of the crack, along the trace's normal.
-    slant : numpy.ndarray
-        Cosine between the crack's normal and the trace's, at most 1.
-    width : numpy.ndarray
-        Width relative to the most frequent one.
-    arrival_um : numpy.ndarray
-        How far the crack must have grown to be here.
-    """
-
-    offset_um: np.ndarray
-    slant: np.ndarray
-    width: np.ndarray
-    arrival_um: np.ndarray
+    @property
+    def start(self) -> tuple[float, float]:
+        """Place (x, y) where the crack starts, in µm."""
+        x, y = self.points_um[round(self.start_um / self.step_um)]
+        return float(x), float(y)
 
 
 class CrackPattern:
@@ -192,33 +215,24 @@ class CrackPattern:
     def _clothe(self, points: np.ndarray, start: int) -> Sheet:
         rng, thickness = self._rng, self._thickness_um
         first = not self._sheets
-        waviness = self._settings.cracks.waviness_um
+        cracks = self._settings.cracks
         along = np.array([0.9, 0.45, 0.2]) * max(thickness, 0.2 * self._radius_um)
-        waves = np.column_stack(
-            [
-                waviness * np.array([0.6, 0.3, 0.15]) * rng.uniform(0.6, 1.2, 3),
-                along * rng.uniform(0.8, 1.25, 3),
-                rng.uniform([0.5, 0.8, 1.5], [1.2, 2.0, 3.5]),
-                rng.uniform(0, 2 * np.pi, 3),
-            ]
-        )
-        ragged = np.column_stack(
-            [
-                rng.uniform(0.01, 0.04, 3),
-                along * rng.uniform(0.3, 0.6, 3),
-                rng.uniform(0.5, 3.0, 3),
-                rng.uniform(0, 2 * np.pi, 3),
-            ]
-        )
-        swell = np.column_stack(
-            [
-                rng.uniform(0.01, 0.04, 3),
-                along * rng.uniform(0.3, 0.9, 3),
-                rng.uniform(0.0, 2.0, 3),
-                rng.uniform(0, 2 * np.pi, 3),
-            ]
-        )
+        amplitude_um = cracks.waviness_um * np.array([0.6, 0.3, 0.15])
+        waves = self._waves(amplitude_um, along * rng.uniform(0.8, 1.25, 3), 2.5)
+        ragged = self._waves(0.03, along * rng.uniform(0.3, 0.6, 3), 3.0)
+        swell = self._waves(0.03, along * rng.uniform(0.3, 0.9, 3), 2.0)
         lean_um = np.clip(rng.normal(0, 0.05 * thickness), -12, 12)
+        width_factor = float(np.exp(rng.normal(0, 0.06)))
+        delay = float(rng.uniform(0.0, 0.4))
+        appetite = float(np.exp(rng.normal(0, 0.6)))
+        fork = Fork(
+            aside_um=float(rng.choice([-1, 1]) * rng.uniform(4, 9)),
+            depth=float(rng.uniform(0.2, 0.45)),
+            span_um=float(thickness * rng.uniform(0.2, 0.6)),
+        )
+        radius_um = float(min(rng.uniform(5, 12), 0.3 * thickness))
+        ring = Ring(radius_um, radius_um * float(rng.uniform(0.8, 1.5)))
+        has_fork, has_ring = rng.random(2) < (0.5, 0.7)
         return Sheet(
             points_um=points,
             step_um=self._step_um,
@@ -227,18 +241,31 @@ class CrackPattern:
             waves=waves,
             ragged=ragged,
             swell=swell,
-            width_factor=1.0 if first else float(np.exp(rng.normal(0, 0.06))),
-            delay=0.0 if first else float(rng.uniform(0.0, 0.4)),
+            width_factor=1.0 if first else width_factor,
+            delay=0.0 if first else delay,
+            appetite=1.0 if first else appetite,
+            fork=fork if cracks.branches and has_fork and not first else None,
+            ring=ring if cracks.rings and (has_ring or first) else None,
+        )
+
+    def _waves(
+        self, amplitude: np.ndarray | float, along: np.ndarray, most_halves: float
+    ) -> np.ndarray:
+        rng = self._rng
+        return np.column_stack(
+            [
+                amplitude * rng.uniform(0.5, 1.2, 3),
+                along,
+                rng.uniform(0.3, most_halves, 3),
+                rng.uniform(0, 2 * np.pi, 3),
+            ]
         )
 
 
-def sheet_tables(
-    sheet: Sheet,
-    depth_um: np.ndarray,
-    thickness_um: float,
-    interface_narrowing: float,
-) -> SheetTables:
-    """Sample a sheet along its trace at given depths.
+def sheet_strands(
+    sheet: Sheet, depth_um: np.ndarray, thickness_um: float, interface_narrowing: float
+) -> list[np.ndarray]:
+    """Sample a sheet, strand by strand, along its trace at given depths.
 
     Parameters
     ----------
@@ -250,41 +277,59 @@ def sheet_tables(
         Thickness of the pellet.
     interface_narrowing : float
         How much narrower the crack is at the faces than mid-pellet.
+
+    Returns
+    -------
+    list of numpy.ndarray
+        One (points of the trace, rows, 5) float32 table per strand. Last axis: place
+        aside of the trace (µm); cosine between the crack's normal and the trace's;
+        width relative to the most frequent one; how far the crack must have grown to
+        be here (µm); rank in being filled with lithium (µm).
     """
     along = sheet.step_um * np.arange(len(sheet.points_um))[:, None]
     depth = np.asarray(depth_um, dtype=float)[None, :]
     share = depth / thickness_um
+    turn = 2 * np.pi * along
+    from_start = along - sheet.start_um
 
-    phase_turn = 2 * np.pi * along
+    table = np.empty((along.shape[0], depth.shape[1], 5), dtype=np.float32)
     offset = sheet.lean * (depth - thickness_um / 2) + np.zeros_like(along)
     by_depth = np.full_like(offset, sheet.lean)
     by_along = np.zeros_like(offset)
     for amplitude, length, halves, phase in sheet.waves:
-        angle = phase_turn / length + np.pi * halves * share + phase
+        angle = turn / length + np.pi * halves * share + phase
         offset += amplitude * np.sin(angle)
         by_depth += amplitude * np.pi * halves / thickness_um * np.cos(angle)
         by_along += amplitude * 2 * np.pi / length * np.cos(angle)
-    slant = 1 / np.sqrt(1 + by_depth**2 + by_along**2)
+    table[..., OFFSET] = offset
+    table[..., SLANT] = 1 / np.sqrt(1 + by_depth**2 + by_along**2)
 
-    front = 1 + _ripple(sheet.ragged, phase_turn, share)
-    arrival = np.hypot(along - sheet.start_um, depth) * front
-
-    width = sheet.width_factor * (1 + _ripple(sheet.swell, phase_turn, share))
+    width = sheet.width_factor * (1 + _ripple(sheet.swell, turn, share))
     near_face = np.exp(-((share / 0.15) ** 2)) + np.exp(-(((1 - share) / 0.15) ** 2))
-    width = width * (1 - interface_narrowing * near_face.clip(0, 1))
+    table[..., WIDTH] = width * (1 - interface_narrowing * near_face.clip(0, 1))
 
-    return SheetTables(
-        offset_um=offset.astype(np.float32),
-        slant=slant.astype(np.float32),
-        width=width.astype(np.float32),
-        arrival_um=arrival.astype(np.float32),
-    )
+    front = 1 + _ripple(sheet.ragged, turn, share)
+    # Above the face the front goes on as it is there, for a pellet that bends.
+    table[..., ARRIVAL] = np.hypot(from_start, depth.clip(0)) * front
+    table[..., RANK] = depth.clip(0) * (1 + 4 * (front - 1)) / sheet.appetite
+
+    strands = [table]
+    if sheet.fork is not None:
+        fork = sheet.fork
+        rise = (1 - share / fork.depth).clip(0, 1)
+        second = table.copy()
+        second[..., OFFSET] += fork.aside_um * rise**1.5
+        slope = 1.5 * fork.aside_um * np.sqrt(rise) / (fork.depth * thickness_um)
+        second[..., SLANT] = 1 / np.sqrt(1 + (by_depth - slope) ** 2 + by_along**2)
+        second[..., WIDTH] *= 0.75
+        outside = (share > fork.depth) | (np.abs(from_start) > fork.span_um)
+        second[..., ARRIVAL][outside] = _NEVER_UM
+        strands.append(second)
+    return strands
 
 
-def _ripple(waves: np.ndarray, phase_turn: np.ndarray, share: np.ndarray) -> np.ndarray:
-    total = np.zeros(np.broadcast_shapes(phase_turn.shape, share.shape))
+def _ripple(waves: np.ndarray, turn: np.ndarray, share: np.ndarray) -> np.ndarray:
+    total = np.zeros(np.broadcast_shapes(turn.shape, share.shape))
     for amplitude, length, halves, phase in waves:
-        total += amplitude * np.sin(
-            phase_turn / length + np.pi * halves * share + phase
-        )
+        total += amplitude * np.sin(turn / length + np.pi * halves * share + phase)
     return total

@@ -12,10 +12,13 @@ from sim.camera_noise import expose
 from sim.camera_settings import CameraSettings
 from sim.cell import CellState
 from sim.cell_settings import CellSettings, CrackSettings
-from sim.geometry import CrackVoxels, Growth, Lattice, Morphology
-from sim.lithium import FoilThickness, foil_thickness_um
+from sim.lattice import Lattice
 from sim.optics import Beam, Sensor, blur, blur_kernel, make_sensor
 from sim.projection import chord_px, project_columns, row_cover
+from sim.voxels import CellShape, CellShaper, CellVoxels
+
+# Less than this part of a voxel is not worth projecting.
+_UNSEEN = 1e-5
 
 
 @dataclass(frozen=True)
@@ -24,28 +27,27 @@ class Prepared:
 
     Attributes
     ----------
-    state : CellState
-        The state.
-    growth : Growth
-        How far its cracks have grown.
-    cracks : CrackVoxels
-        The cracks on the lattice.
-    foils : FoilThickness
-        Thickness of the two lithium foils.
+    shape : CellShape
+        The cell at that state.
+    voxels : CellVoxels
+        The same on the lattice.
     x_px, y_px : numpy.ndarray
-        (n,) places of the columns that differ from an intact pellet.
+        (n,) places of the columns that differ from an intact cell.
     missing : numpy.ndarray
-        (n, rows) float32 electrolyte that an intact pellet has more there, as a part
+        (n, rows) float32 electrolyte that an intact cell has more there, as a part
         of the voxel.
     """
 
-    state: CellState
-    growth: Growth
-    cracks: CrackVoxels
-    foils: FoilThickness
+    shape: CellShape
+    voxels: CellVoxels
     x_px: np.ndarray
     y_px: np.ndarray
     missing: np.ndarray
+
+    @property
+    def state(self) -> CellState:
+        """The state of the cell."""
+        return self.shape.state
 
 
 class Projector:
@@ -66,7 +68,7 @@ class Projector:
         self.camera = camera
         self.seed = seed
         self.lattice = Lattice.around(cell, camera.pixel_size_um, camera.pellet_row_px)
-        self.morphology = Morphology(cell, seed, self.lattice)
+        self.shaper = CellShaper(cell, seed, self.lattice)
         self._beam = Beam(camera, seed)
         self._sensor: Sensor = make_sensor(camera, seed)
         self._kernel = blur_kernel(camera.blur_px)
@@ -77,10 +79,12 @@ class Projector:
     def warm_up() -> None:
         """Compile what `prepare` and `frame` need, on a cell of a few pixels."""
         cell = CellSettings(
-            pellet_diameter_mm=0.03,
-            pellet_thickness_mm=0.008,
+            pellet_diameter_mm=0.04,
+            pellet_thickness_mm=0.01,
             lithium_thickness_mm=0.01,
-            cracks=CrackSettings(first_volume_fraction=0.1),
+            cracks=CrackSettings(
+                first_volume_fraction=0.06, first_width_um=1.0, last_width_um=1.2
+            ),
         )
         camera = CameraSettings(num_columns=64, num_rows=48)
         projector = Projector(cell, camera, seed=0)
@@ -96,18 +100,18 @@ class Projector:
 
     def prepare(self, state: CellState) -> Prepared:
         """Work out the cell's shape at a state."""
-        growth = self.morphology.growth(state)
-        cracks = self.morphology.crack_voxels(growth)
+        shape = self.shaper.shape(state)
+        voxels = self.shaper.voxels(shape, self.lattice)
+        missing = self.shaper.missing(shape, voxels)
+        columns = np.flatnonzero(np.abs(missing).max(axis=1) > _UNSEEN)
         half = self.lattice.width // 2
-        y, x = np.divmod(cracks.columns, self.lattice.width)
+        y, x = np.divmod(columns, self.lattice.width)
         return Prepared(
-            state=state,
-            growth=growth,
-            cracks=cracks,
-            foils=foil_thickness_um(self.cell, state),
+            shape=shape,
+            voxels=voxels,
             x_px=(x - half).astype(np.float64),
             y_px=(y - half).astype(np.float64),
-            missing=cracks.cover,
+            missing=missing[columns],
         )
 
     def frame(
@@ -232,8 +236,8 @@ class Projector:
         diameter_mm = cell.lithium_diameter_mm or cell.pellet_diameter_mm
         foil = chord_px(self._columns, middle, diameter_mm / 2 / pixel_mm)
         foil *= cell.lithium_attenuation_per_cm * per_px
-        anode = prepared.foils.anode_um / camera.pixel_size_um
-        cathode = prepared.foils.cathode_um / camera.pixel_size_um
+        anode = prepared.shape.foils.anode_um / camera.pixel_size_um
+        cathode = prepared.shape.foils.cathode_um / camera.pixel_size_um
         rows = row_cover(self._rows, top - anode, top)
         rows = rows + row_cover(self._rows, bottom, bottom + cathode)
         depth += np.outer(rows, foil)

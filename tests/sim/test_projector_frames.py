@@ -6,7 +6,12 @@ import pytest
 from sim.camera_noise import expose
 from sim.camera_settings import CameraSettings
 from sim.cell import CellState
-from sim.cell_settings import CellSettings, CrackSettings
+from sim.cell_settings import (
+    CellSettings,
+    CrackSettings,
+    InterfaceSettings,
+    PelletSettings,
+)
 from sim.optics import blur, blur_kernel
 from sim.projection import chord_px, project_columns
 from sim.projector import Projector
@@ -16,7 +21,11 @@ CELL = CellSettings(
     pellet_thickness_mm=0.03,
     lithium_thickness_mm=0.02,
     half_cycle_charge_c=1e-6,
-    cracks=CrackSettings(first_volume_fraction=0.035),
+    cracks=CrackSettings(first_volume_fraction=0.05),
+    pellet=PelletSettings(
+        roughness_um=0, chips_per_mm=0, grain_contrast=0, bending_um=0
+    ),
+    interface=InterfaceSettings(voids_per_mm2=0, shards_per_mm2=0),
 )
 CAMERA = CameraSettings(num_columns=160, num_rows=112, flat_counts_per_s=400_000)
 LIGHT = {
@@ -106,14 +115,15 @@ def test_line_integrals_of_the_intact_cell_are_analytic(projector):
 
 def test_cracks_take_their_volume_from_every_projection(projector, prepared):
     pristine = projector.prepare(CellState(seed=5))
-    volume = prepared.cracks.volume_um3(0.8)
+    volume = prepared.voxels.crack_volume_um3()
+    volume -= prepared.voxels.filled_volume_um3() * 0.095 / 7.86
     per_px = 7.86 * 0.8e-4
     for angle_deg in (0.0, 31.0, 90.0, 162.5):
         lost = projector.optical_depth(pristine, angle_deg).sum(dtype=float)
         lost -= projector.optical_depth(prepared, angle_deg).sum(dtype=float)
         # Cracks hold the law's volume; the foils are thinner by then.
-        foil = (20 - prepared.foils.anode_um) / 0.8
-        foil += (20 - prepared.foils.cathode_um) / 0.8
+        foil = (20 - prepared.shape.foils.anode_um) / 0.8
+        foil += (20 - prepared.shape.foils.cathode_um) / 0.8
         lost -= foil * np.pi * 62.5**2 * 0.095 * 0.8e-4
         assert lost == pytest.approx(volume / 0.8**3 * per_px, rel=2e-3)
 

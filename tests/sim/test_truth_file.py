@@ -45,13 +45,99 @@ def test_the_pristine_cell_is_intact(scans):
 
 def test_crack_volume_follows_the_logarithm_of_the_label(scans):
     label = np.array([scan["label"] for scan in scans[1:]])
-    fraction = np.array([scan["crack_volume_fraction"] for scan in scans[1:]])
+    volume = np.array([scan["crack_volume_um3"] for scan in scans[1:]])
+    fraction = volume / CELL.pellet_volume_um3
     assert label == pytest.approx(np.arange(1, 6.5, 0.5), rel=1e-9)
     slope, first = np.polyfit(np.log(label), fraction, 1)
-    # The volume is solved to 1e-4 of itself.
-    assert first == pytest.approx(0.0146, rel=2e-3)
-    assert slope == pytest.approx(0.0743, rel=2e-3)
-    assert fraction == pytest.approx(first + slope * np.log(label), rel=1e-3)
+    # The growth is searched on every fourth row, the width then made up on all.
+    assert first == pytest.approx(0.0146, rel=3e-3)
+    assert slope == pytest.approx(0.0743, rel=3e-3)
+    assert fraction == pytest.approx(0.0146 + 0.0743 * np.log(label), rel=2e-3)
+
+
+def test_labels_agree_with_the_volumes(scans):
+    for scan in scans[1:]:
+        labels, voxel = scan["labels"], 0.8**3
+        solid = (labels == 1).sum() + (labels == 3).sum() + (labels == 4).sum()
+        # Voxels are counted whole here: a rim voxel in a hundred makes a per cent.
+        assert solid * voxel == pytest.approx(scan["pellet_volume_um3"], rel=0.01)
+        part = scan["crack_part"].astype(float)
+        assert part.sum() * voxel == pytest.approx(scan["crack_volume_um3"], rel=1e-3)
+        cracked = ((labels == 3) | (labels == 4)).sum() * voxel
+        assert cracked == pytest.approx(scan["crack_volume_um3"], rel=0.06)
+
+
+def test_width_peaks_at_three_micrometres_and_grows_as_the_law_says(scans):
+    labels = np.array([scan["label"] for scan in scans[1:]])
+    mode = np.array([scan["width_mode_um"] for scan in scans[1:]])
+    law = 3.0 + 1.4 * np.log(labels) / np.log(15.0)
+    # The peak is broadened by 6 % between few cracks, read from 0.5 um of bins, and
+    # lower by 3 % after a discharge, when more of the width is near the cathode.
+    assert mode == pytest.approx(law, abs=0.45)
+    assert (mode - law).mean() == pytest.approx(0, abs=0.2)
+    assert mode[-1] > mode[0] + 0.4
+
+
+def test_cracks_near_the_cathode_narrow_after_a_charge_and_widen_after_a_discharge(
+    scans,
+):
+    def width_near_cathode(scan):
+        part = scan["crack_part"].astype(float)
+        wide = scan["crack_width_um"].astype(float)
+        rows = slice(10 + 60, 10 + 72)  # 48 to 58 um of 60 below the anode
+        mid = slice(10 + 25, 10 + 45)
+        near = (part[rows] * wide[rows]).sum() / part[rows].sum()
+        return near / ((part[mid] * wide[mid]).sum() / part[mid].sum())
+
+    relative = [width_near_cathode(scan) for scan in scans[3:]]
+    after_charge, after_discharge = relative[::2], relative[1::2]
+    assert max(after_charge) < min(after_discharge)
+
+
+def test_the_first_crack_crosses_within_the_first_charge(scans):
+    assert not scans[0]["crack_crosses_pellet"]
+    assert np.isnan(scans[0]["first_crossing_cell_time_s"])
+    for scan in scans[1:]:
+        assert scan["crack_crosses_pellet"]
+        assert scan["first_crossing_cell_time_s"] == pytest.approx(0.55 * 180)
+
+
+@pytest.mark.parametrize(("fraction", "crosses"), [(0.5, False), (0.62, True)])
+def test_the_crossing_shows_in_the_labels(tmp_path, fraction, crosses):
+    cell = VirtualCell(CELL, 11)
+    projector = Projector(CELL, CAMERA, 11)
+    cell.advance(180.0 * fraction, CURRENT_MA)
+    truth = TruthFile(tmp_path / "truth.h5", projector)
+    truth.record(projector.prepare(cell.state()), name="scan")
+    with h5py.File(truth.path) as file:
+        part = file["scan/crack_part"][()]
+        assert file["scan/crack_crosses_pellet"][()] == crosses
+    depth_um = projector.lattice.depth_um
+    lowest = depth_um[part.any(axis=(1, 2))].max()
+    assert (lowest > 58.0) == crosses
+
+
+def test_voids_grow_after_a_charge_and_shrink_after_a_discharge(scans):
+    for side in ("anode", "cathode"):
+        volume = np.array([scan[f"{side}_void_volume_um3"] for scan in scans])
+        contact = np.array([scan[f"{side}_contact_fraction"] for scan in scans])
+        trend = np.polyval(np.polyfit(range(6), volume[1::2], 2), np.arange(5) + 0.5)
+        assert (volume[2::2] < trend).all()
+        assert (np.diff(volume[1::2]) > 0).all()
+        assert contact[0] > 0.99
+        assert contact[11] < contact[1]
+
+
+def test_the_pellet_bends_back_and_forth(scans):
+    def bowl(scan):
+        down = scan["displacement_um"][0]
+        middle = down.shape[1] // 2
+        rim = np.nanmean(down[:, middle, [1, -2]])
+        return rim - np.nanmean(down[:, middle, middle])
+
+    bowls = [bowl(scan) for scan in scans[1:]]
+    assert min(bowls[::2]) > 0.5
+    assert max(bowls[1::2]) < -0.5
 
 
 def test_filling_starts_as_in_the_paper_drops_and_rises(scans):
@@ -68,13 +154,17 @@ def test_foils_are_compressed_mostly_in_the_first_five_cycles(scans):
         lost = thickness[0] - thickness
         assert 0.9 * whole < lost[10] < whole
         assert (np.diff(lost) > 0).all()
-    assert {scan["pellet_thickness_um"] for scan in scans} == {60.0}
+    # The faces roughen by some tenths of a micrometre; their mean stays.
+    for scan in scans:
+        assert scan["pellet_thickness_um"] == pytest.approx(60.0, abs=0.2)
 
 
 def test_a_seed_gives_the_same_truth_again_and_another_seed_another(tmp_path):
     first = scans_of(3, tmp_path / "a.h5", 2)
     again = scans_of(3, tmp_path / "b.h5", 2)
     other = scans_of(4, tmp_path / "c.h5", 2)
-    assert first == again
-    volumes = [scan["crack_volume_um3"] for scan in first]
-    assert volumes != [scan["crack_volume_um3"] for scan in other]
+    for one, same, different in zip(first, again, other, strict=True):
+        assert one.keys() == same.keys()
+        for key in one:
+            assert np.array_equal(one[key], same[key], equal_nan=True), key
+        assert not np.array_equal(one["labels"], different["labels"])

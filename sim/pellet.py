@@ -1,0 +1,248 @@
+"""The pellet's body: its rough faces, chipped rim and grains."""
+
+from dataclasses import dataclass
+from math import exp
+
+import numpy as np
+from numba import njit
+from scipy.ndimage import gaussian_filter
+
+from sim.cell import CellState
+from sim.cell_settings import CellSettings
+from sim.displacement import Motion
+from sim.lattice import Lattice
+
+_STREAM = 0x9E11
+_SECTORS = 1440
+# Standard deviation of the noise below before it is scaled.
+_GRAIN_SPREAD = 0.371
+
+
+@dataclass(frozen=True)
+class Surface:
+    """The outline of the pellet before it moves.
+
+    Attributes
+    ----------
+    top_um, bottom_um : numpy.ndarray
+        (columns,) float32 depth of the two faces.
+    rim_um : numpy.ndarray
+        (sectors, rows) float32 radius of the rim by direction and depth.
+    """
+
+    top_um: np.ndarray
+    bottom_um: np.ndarray
+    rim_um: np.ndarray
+
+
+def surface(settings: CellSettings, state: CellState, lattice: Lattice) -> Surface:
+    """Return the outline; the faces roughen as the cell is cycled."""
+    pellet = settings.pellet
+    rng = np.random.default_rng([state.seed, _STREAM])
+    thickness_um = 1e3 * settings.pellet_thickness_mm
+    growth = 1 + 1.5 * (1 - exp(-state.half_cycles / 10))
+    faces = []
+    for _ in range(2):
+        height = rng.standard_normal((lattice.width, lattice.width))
+        length = pellet.roughness_length_um / lattice.pitch_um / 2.5
+        height = gaussian_filter(height, length)
+        height *= pellet.roughness_um * growth / max(float(height.std()), 1e-12)
+        faces.append(height.ravel())
+    return Surface(
+        top_um=faces[0].astype(np.float32),
+        bottom_um=(thickness_um + faces[1]).astype(np.float32),
+        rim_um=_rim(settings, rng, lattice),
+    )
+
+
+def _rim(
+    settings: CellSettings, rng: np.random.Generator, lattice: Lattice
+) -> np.ndarray:
+    pellet = settings.pellet
+    thickness_um = 1e3 * settings.pellet_thickness_mm
+    radius_um = 500 * settings.pellet_diameter_mm
+    round_um = 2 * np.pi * radius_um
+    sector = np.arange(_SECTORS) * round_um / _SECTORS
+    rim = np.full((_SECTORS, lattice.num_rows), radius_um)
+    chips = rng.poisson(2 * pellet.chips_per_mm * round_um / 1000)
+    for _ in range(chips):
+        place_um = rng.uniform(0, round_um)
+        away = np.abs(sector - place_um)
+        away = np.minimum(away, round_um - away)
+        wide_um = pellet.chip_um * rng.uniform(1.0, 3.0)
+        tall_um = min(pellet.chip_um * rng.uniform(0.7, 2.0), thickness_um / 3)
+        depth = lattice.depth_um
+        if rng.random() < 0.5:
+            depth = thickness_um - depth
+        deep_um = pellet.chip_um * rng.uniform(0.4, 1.3)
+        shape = np.outer(1 - (away / wide_um) ** 2, 1 - depth.clip(0) / tall_um)
+        rim -= deep_um * np.where((away < wide_um)[:, None], shape.clip(0), 0)
+    return rim.clip(0).astype(np.float32)
+
+
+def draw_body(
+    lattice: Lattice, outline: Surface, motion: Motion, thickness_um: float
+) -> np.ndarray:
+    """Return the part of each voxel within the pellet, cracks included.
+
+    Returns
+    -------
+    numpy.ndarray
+        (width * width, rows) float32.
+    """
+    body = np.zeros((lattice.width**2, lattice.num_rows), dtype=np.float32)
+    x, y = lattice.columns_um(np.arange(lattice.width**2))
+    _draw_body(
+        body,
+        x,
+        y,
+        lattice.depth_um,
+        lattice.pitch_um,
+        outline.top_um,
+        outline.bottom_um,
+        outline.rim_um,
+        motion.x_um,
+        motion.y_um,
+        motion.down_um,
+        motion.slope,
+        thickness_um / 2,
+    )
+    return body
+
+
+@njit(cache=True, nogil=True)
+def _draw_body(
+    body: np.ndarray,
+    x: np.ndarray,
+    y: np.ndarray,
+    depth: np.ndarray,
+    pitch: float,
+    top: np.ndarray,
+    bottom: np.ndarray,
+    rim: np.ndarray,
+    move_x: np.ndarray,
+    move_y: np.ndarray,
+    down: np.ndarray,
+    slope: np.ndarray,
+    middle: float,
+) -> None:
+    sectors, rows = rim.shape
+    largest = rim.max()
+    smallest = rim.min()
+    step = (depth[rows - 1] - depth[0]) / max(rows - 1, 1)
+    for k in range(len(x)):
+        near = np.sqrt(x[k] * x[k] + y[k] * y[k])
+        if near > largest + 4 * pitch + 3:
+            continue
+        on_rim = near > smallest - 4 * pitch - 3
+        for z in range(rows):
+            d = depth[z] - down[k]
+            high = min(d + pitch / 2, bottom[k])
+            low = max(d - pitch / 2, top[k])
+            part = (high - low) / pitch
+            if part <= 0:
+                continue
+            if on_rim:
+                across_x = x[k] - move_x[k] + (d - middle) * slope[k, 0]
+                across_y = y[k] - move_y[k] + (d - middle) * slope[k, 1]
+                distance = np.sqrt(across_x**2 + across_y**2)
+                turn = np.arctan2(across_y, across_x) / (2 * np.pi)
+                sector = int(np.floor(turn * sectors)) % sectors
+                row = z
+                if step > 0:
+                    row = min(max(int(round((d - depth[0]) / step)), 0), rows - 1)
+                inside = (rim[sector, row] - distance) / pitch + 0.5
+                part *= min(max(inside, 0.0), 1.0)
+            body[k, z] = part
+
+
+@njit(cache=True, nogil=True)
+def _speck(ix: int, iy: int, iz: int, seed: int) -> float:
+    """Return a number between -1 and 1 that belongs to a grain."""
+    h = np.uint64(ix) * np.uint64(0x9E3779B97F4A7C15)
+    h ^= np.uint64(iy) * np.uint64(0xC2B2AE3D27D4EB4F)
+    h ^= np.uint64(iz) * np.uint64(0x165667B19E3779F9)
+    h ^= np.uint64(seed) * np.uint64(0xD6E8FEB86659FD93)
+    h = (h ^ (h >> np.uint64(32))) * np.uint64(0xD6E8FEB86659FD93)
+    h = (h ^ (h >> np.uint64(32))) * np.uint64(0xD6E8FEB86659FD93)
+    h ^= h >> np.uint64(32)
+    return (h >> np.uint64(11)) * 2.220446049250313e-16 - 1.0
+
+
+def grain_factors(
+    settings: CellSettings,
+    lattice: Lattice,
+    motion: Motion,
+    columns: np.ndarray,
+    seed: int,
+) -> np.ndarray:
+    """Return the density of each voxel relative to the mean, moving with the pellet.
+
+    Returns
+    -------
+    numpy.ndarray
+        (n, rows) float32, mean 1.
+    """
+    factors = np.ones((len(columns), lattice.num_rows), dtype=np.float32)
+    pellet = settings.pellet
+    if pellet.grain_contrast > 0:
+        x, y = lattice.columns_um(columns)
+        _grain(
+            factors,
+            x - motion.x_um[columns],
+            y - motion.y_um[columns],
+            lattice.depth_um,
+            motion.down_um[columns],
+            motion.slope[columns],
+            500 * settings.pellet_thickness_mm,
+            pellet.grain_um,
+            pellet.grain_contrast / _GRAIN_SPREAD,
+            seed,
+        )
+    return factors
+
+
+@njit(cache=True, nogil=True)
+def _grain(
+    factors: np.ndarray,
+    x: np.ndarray,
+    y: np.ndarray,
+    depth: np.ndarray,
+    down: np.ndarray,
+    slope: np.ndarray,
+    middle: float,
+    grain: float,
+    scale: float,
+    seed: int,
+) -> None:
+    inverse = 1 / grain
+    for k in range(len(x)):
+        last_x, last_y, last_z = -(1 << 40), 0, 0
+        v000 = v001 = v010 = v011 = v100 = v101 = v110 = v111 = 0.0
+        for z in range(len(depth)):
+            d = depth[z] - down[k]
+            gx = (x[k] + (d - middle) * slope[k, 0]) * inverse
+            gy = (y[k] + (d - middle) * slope[k, 1]) * inverse
+            gz = d * inverse
+            ix, iy, iz = int(np.floor(gx)), int(np.floor(gy)), int(np.floor(gz))
+            if ix != last_x or iy != last_y or iz != last_z:
+                v000 = _speck(ix, iy, iz, seed)
+                v001 = _speck(ix, iy, iz + 1, seed)
+                v010 = _speck(ix, iy + 1, iz, seed)
+                v011 = _speck(ix, iy + 1, iz + 1, seed)
+                v100 = _speck(ix + 1, iy, iz, seed)
+                v101 = _speck(ix + 1, iy, iz + 1, seed)
+                v110 = _speck(ix + 1, iy + 1, iz, seed)
+                v111 = _speck(ix + 1, iy + 1, iz + 1, seed)
+                last_x, last_y, last_z = ix, iy, iz
+            u, v, w = gx - ix, gy - iy, gz - iz
+            u = u * u * (3 - 2 * u)
+            v = v * v * (3 - 2 * v)
+            w = w * w * (3 - 2 * w)
+            v00 = v000 + u * (v100 - v000)
+            v01 = v001 + u * (v101 - v001)
+            v10 = v010 + u * (v110 - v010)
+            v11 = v011 + u * (v111 - v011)
+            near = v00 + v * (v10 - v00)
+            far = v01 + v * (v11 - v01)
+            factors[k, z] = 1 + scale * (near + w * (far - near))
