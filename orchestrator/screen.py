@@ -1,5 +1,6 @@
 """The operator's live screen: a rich panel on a terminal, log lines elsewhere."""
 
+import logging
 import math
 import sys
 import threading
@@ -25,6 +26,8 @@ from .state import (
     describe_step,
 )
 
+_log = logging.getLogger(__name__)
+
 _SPARKS = "▁▂▃▄▅▆▇█"
 _LEVEL_STYLE = {
     "info": "",
@@ -36,6 +39,7 @@ _LEVEL_STYLE = {
 _YES_NO = {True: "cracks join both electrodes", False: "no crack crosses"}
 _OUTCOME_STYLE = {"done": "green", "short_circuit": "green", "stopped": "yellow"}
 _SIDE_BY_SIDE_WIDTH = 76
+DRAWING_PERIOD_S = 0.25
 PLAIN_PROGRESS_PERIOD_S = 60.0
 
 
@@ -54,20 +58,13 @@ class Screen:
     def __init__(self, state: ExperimentState, console: Console | None = None) -> None:
         self._state = state
         self._console = console or Console(file=sys.stderr, highlight=False)
-        self._live: Live | None = None
         self._thread: threading.Thread | None = None
         self._closing = threading.Event()
         self._shown = 0
 
     def __enter__(self) -> Self:
         """Begin to draw."""
-        if self._console.is_terminal:
-            self._start_live()
-        else:
-            self._thread = threading.Thread(
-                target=self._write_lines, name="screen", daemon=True
-            )
-            self._thread.start()
+        self._begin()
         return self
 
     def __exit__(
@@ -77,52 +74,66 @@ class Screen:
         traceback: TracebackType | None,
     ) -> None:
         """Draw the last state once more where it stays, and end."""
-        if self._live is not None:
-            self._stop_live()
-            self._console.print(draw(self._state.snapshot(), self._console.width, 0))
-        if self._thread is not None:
-            self._closing.set()
-            with self._state.changed:
-                self._state.changed.notify_all()
-            self._thread.join(timeout=5.0)
-            self._thread = None
+        self._end()
+        if self._console.is_terminal:
+            with _never_in_the_way():
+                self._console.print(self._drawn(self._console.width, 0))
 
     @contextmanager
     def paused(self) -> Iterator[Console]:
         """Give the terminal back for a question, then go on drawing."""
-        drawing = self._live is not None
-        if drawing:
-            self._stop_live()
+        self._end()
         try:
             yield self._console
         finally:
-            if drawing:
-                self._start_live()
+            self._begin()
 
-    def _start_live(self) -> None:
-        self._live = Live(
-            console=self._console,
-            screen=True,
-            refresh_per_second=4,
-            get_renderable=self._draw,
-            redirect_stdout=False,
-            redirect_stderr=False,
-        )
-        self._live.start(refresh=True)
+    def _begin(self) -> None:
+        self._closing.clear()
+        write = self._draw_again if self._console.is_terminal else self._write_lines
+        self._thread = threading.Thread(target=write, name="screen", daemon=True)
+        self._thread.start()
 
-    def _stop_live(self) -> None:
-        if self._live is not None:
-            self._live.stop()
-            self._live = None
+    def _end(self) -> None:
+        self._closing.set()
+        with self._state.changed:
+            self._state.changed.notify_all()
+        if self._thread is not None:
+            self._thread.join(timeout=5.0)
+            self._thread = None
 
-    def _draw(self) -> RenderableType:
-        width, height = self._console.size
-        return draw(self._state.snapshot(), width, height)
+    # --- the thread that draws ----------------------------------------------------
+
+    def _draw_again(self) -> None:
+        with (
+            _never_in_the_way(),
+            Live(
+                console=self._console,
+                screen=True,
+                auto_refresh=False,  # its own thread would die of a lost terminal
+                get_renderable=lambda: self._drawn(*self._console.size),
+                redirect_stdout=False,
+                redirect_stderr=False,
+            ) as live,
+        ):
+            while not self._closing.wait(DRAWING_PERIOD_S):
+                live.refresh()
+
+    def _drawn(self, width: int, height: int) -> RenderableType:
+        try:
+            return draw(self._state.snapshot(), width, height)
+        except Exception as error:
+            _log.exception("the screen could not be drawn")
+            return Text(f"no picture ({error!r}); the experiment goes on, see log.txt")
 
     def _write_lines(self) -> None:
+        with _never_in_the_way():
+            self._write_new_lines()
+
+    def _write_new_lines(self) -> None:
         next_progress_s = time.monotonic() + PLAIN_PROGRESS_PERIOD_S
         snapshot = self._state.snapshot()
-        if snapshot.simulated:
+        if snapshot.simulated and self._shown == 0:
             self._write("*** SIMULATED BEAMLINE: no real cell, no real beam ***")
         while True:
             closing = self._closing.is_set()
@@ -140,6 +151,15 @@ class Screen:
 
     def _write(self, line: str) -> None:
         self._console.print(line, markup=False, soft_wrap=True)
+
+
+@contextmanager
+def _never_in_the_way() -> Iterator[None]:
+    """Log what goes wrong with a terminal: a lost one must not end an experiment."""
+    try:
+        yield
+    except Exception:
+        _log.exception("the terminal cannot be written")
 
 
 def draw(snapshot: Snapshot, width: int, height: int) -> RenderableType:
@@ -176,7 +196,7 @@ def draw(snapshot: Snapshot, width: int, height: int) -> RenderableType:
     rows.append(_panel(_analysis(snapshot), "Analysis", width))
     used = len(snapshot.alarms) + (20 if wide else 28)
     room = max(min(height - used, 20), 3) if height else 8
-    rows.append(_panel(_log(snapshot.entries[-room:]), "Log", width))
+    rows.append(_panel(_log_lines(snapshot.entries[-room:]), "Log", width))
     return Group(*rows)
 
 
@@ -361,7 +381,7 @@ def _analysis(snapshot: Snapshot) -> RenderableType:
     return text
 
 
-def _log(entries: Sequence[Entry]) -> RenderableType:
+def _log_lines(entries: Sequence[Entry]) -> RenderableType:
     grid = Table.grid(expand=True, padding=(0, 1))
     grid.add_column(width=8, no_wrap=True, style="dim")
     grid.add_column(ratio=1, no_wrap=True, overflow="ellipsis")

@@ -277,3 +277,34 @@ def test_monitor_wins_over_documents_and_a_lost_one_is_shown(state, steps):
     state.reading("voltage_v", 0.25)
     state.reading("voltage_v", math.nan)
     assert state.snapshot().readings["voltage_v"] == 0.25
+
+
+class LostTerminal(io.StringIO):
+    def __init__(self):
+        super().__init__()
+        self.lost = False
+
+    def write(self, text):
+        if self.lost:
+            raise OSError(5, "Input/output error")
+        return super().write(text)
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_lost_terminal_does_not_end_the_experiment(state, terminal, caplog):
+    out = LostTerminal()
+    console = Console(file=out, force_terminal=terminal, width=100, height=40)
+    with Screen(state, console):
+        out.lost = True
+        state.notice("nobody sees this")
+    assert "the terminal cannot be written" in caplog.text
+
+
+def test_fault_in_the_drawing_is_told_and_passed_over(state, monkeypatch, caplog):
+    monkeypatch.setattr("orchestrator.screen._headline", lambda snapshot: 1 / 0)
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=True, width=100, height=40)
+    with Screen(state, console):
+        pass
+    assert "ZeroDivisionError" in out.getvalue()
+    assert "could not be drawn" in caplog.text
