@@ -158,6 +158,8 @@ class SimulatedBeamline:
         }
         # caproto reads the port that it serves from the client's variable.
         served["EPICS_CA_SERVER_PORT"] = self.environment["EPICS_CAS_SERVER_PORT"]
+        # The server reads ophyd's classes only: no client, no socket of one.
+        served["OPHYD_CONTROL_LAYER"] = "dummy"
         own = {k: v for k, v in os.environ.items() if not k.startswith("EPICS_")}
         with self.log_file.open("ab") as log:
             self._process = subprocess.Popen(

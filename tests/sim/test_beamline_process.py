@@ -1,0 +1,121 @@
+"""The simulation's process: it starts, says why it does not, and leaves no orphan."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from sim.beamline import SimulatedBeamline, loopback_environment
+from sim.settings import SimulationSettings
+
+SETTINGS = SimulationSettings.model_validate(
+    {
+        "cell": {
+            "pellet_diameter_mm": 0.05,
+            "pellet_thickness_mm": 0.02,
+            "lithium_thickness_mm": 0.01,
+            "cracks": {"enabled": False},
+            "short": {"kind": "none"},
+        },
+        "camera": {"num_columns": 80, "num_rows": 56},
+    }
+)
+
+
+def wait_for(condition: Callable[[], bool], timeout_s: float = 30) -> None:
+    deadline_s = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > deadline_s:
+            raise TimeoutError("condition not met")
+        threading.Event().wait(0.02)
+
+
+def test_environment_keeps_to_the_loopback_interface() -> None:
+    environment = loopback_environment()
+    assert all(name.startswith("EPICS_CA") for name in environment)
+    for name, value in environment.items():
+        if name.endswith("ADDR_LIST") and "AUTO" not in name:
+            assert value == "127.0.0.1"
+    assert environment["EPICS_CA_AUTO_ADDR_LIST"] == "NO"
+    assert environment["EPICS_CAS_AUTO_BEACON_ADDR_LIST"] == "NO"
+    assert environment != loopback_environment()
+
+
+def test_listens_on_the_loopback_interface_only(tmp_path: Path) -> None:
+    with SimulatedBeamline.start(SETTINGS, tmp_path) as beamline:
+        assert beamline.pid is not None
+        sockets = psutil.Process(beamline.pid).net_connections()
+        assert sockets
+        assert {s.laddr.ip for s in sockets} == {"127.0.0.1"}
+
+
+def test_stop_ends_the_process_and_may_be_repeated(tmp_path: Path) -> None:
+    beamline = SimulatedBeamline.start(SETTINGS, tmp_path)
+    pid = beamline.pid
+    assert pid is not None
+    beamline.stop()
+    beamline.stop()
+    assert not beamline.running
+    assert not psutil.pid_exists(pid)
+
+
+def test_failed_start_tells_the_end_of_the_log(tmp_path: Path) -> None:
+    (tmp_path / "cell.json").write_text("{not json")
+    with pytest.raises(RuntimeError, match=r"(?s)ended with code 1.*JSONDecodeError"):
+        SimulatedBeamline.start(SETTINGS, tmp_path)
+
+
+def test_start_that_takes_too_long_is_ended(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="not ready in 0.01 s"):
+        SimulatedBeamline.start(SETTINGS, tmp_path, timeout_s=0.01)
+    assert not [
+        child
+        for child in psutil.Process().children()
+        if "sim.server" in child.cmdline()
+    ]
+
+
+PARENT = """
+import sys, threading
+from pathlib import Path
+from sim.beamline import SimulatedBeamline
+from sim.settings import SimulationSettings
+settings = SimulationSettings.model_validate_json(sys.argv[1])
+beamline = SimulatedBeamline.start(settings, Path(sys.argv[2]))
+print(beamline.pid, flush=True)
+threading.Event().wait()
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_server_does_not_outlive_its_parent(
+    how: signal.Signals, tmp_path: Path
+) -> None:
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT, SETTINGS.model_dump_json(), str(tmp_path)],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert parent.stdout is not None
+    server_pid = int(parent.stdout.readline())
+    assert psutil.pid_exists(server_pid)
+    parent.send_signal(how)
+    parent.wait(30)
+    parent.stdout.close()
+    wait_for(lambda: not psutil.pid_exists(server_pid))
+    assert (tmp_path / "cell.json").exists()
+
+
+def test_ctrl_c_in_the_terminal_does_not_reach_the_server(tmp_path: Path) -> None:
+    with SimulatedBeamline.start(SETTINGS, tmp_path) as beamline:
+        assert beamline.pid is not None
+        os.kill(beamline.pid, signal.SIGINT)
+        threading.Event().wait(0.2)
+        assert beamline.running
