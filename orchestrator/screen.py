@@ -150,7 +150,7 @@ class Screen:
                 self._state.changed.wait(timeout=1.0)
 
     def _write(self, line: str) -> None:
-        self._console.print(line, markup=False, soft_wrap=True)
+        self._console.print(line, markup=False, emoji=False, soft_wrap=True)
 
 
 @contextmanager

@@ -215,20 +215,20 @@ def test_end_is_shown_with_its_reason(state):
 
 
 def test_user_text_is_not_markup(state):
-    state.notice("[red]file[/red] [/] odd [name")
-    assert "[red]file[/red] [/] odd [name" in rendered(state)
+    state.notice("[red]file[/red] [/] odd [name SIM:ZEBRA:PC_ARM")
+    assert "[red]file[/red] [/] odd [name SIM:ZEBRA:PC_ARM" in rendered(state)
 
 
 def test_plain_lines_where_there_is_no_terminal(state, steps):
     out = io.StringIO()
     with Screen(state, Console(file=out, force_terminal=False, width=200)):
         state.begin(steps[0], 0)
-        state.alarm("shutter does not open")
+        state.alarm("SIM:ZEBRA:PC_ARM [red]does[/red] not answer")
         state.done(steps[0], 0, {})
     lines = out.getvalue().splitlines()
     assert "SIMULATED BEAMLINE" in lines[0]
     assert "tomogram of the pristine cell begins" in lines[1]
-    assert "ALARM: shutter does not open" in lines[2]
+    assert "ALARM: SIM:ZEBRA:PC_ARM [red]does[/red] not answer" in lines[2]
     assert "tomogram of the pristine cell done" in lines[3]
 
 
