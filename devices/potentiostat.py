@@ -12,7 +12,7 @@ from typing import Any
 
 from ophyd import Component as Cpt
 from ophyd import Device, EpicsSignal, EpicsSignalRO, Kind
-from ophyd.status import DeviceStatus
+from ophyd.status import DeviceStatus, Status
 
 from .errors import DeviceError
 from .potentiostat_driver import EndReason, GalvanostaticStep
@@ -131,6 +131,7 @@ class Potentiostat(Device):
                 f"{self.name}: step {running.step.id} is still running; stop it before "
                 f"preparing step {value.step.id}"
             )
+        self._unsubscribe()
         self._prepared = value
         self._watch = self._kicked_off = self._completed = None
         return self._in_thread(lambda: self._arm(value))
@@ -195,6 +196,12 @@ class Potentiostat(Device):
             },
             "timestamps": {f"{self.name}_{key}": arrivals for key in COLLECTED},
         }
+
+    def rested(self, duration_s: float) -> Status:
+        """Return a status that ends `duration_s` after the step, relay open."""
+        if self._watch is None or self._watch.outcome is None:
+            raise DeviceError(f"{self.name}: no step has ended; nothing rests")
+        return self._watch.rested(duration_s)
 
     @property
     def kicked_off(self) -> bool:
@@ -297,7 +304,6 @@ class Potentiostat(Device):
         )
 
     def _end(self, completed: DeviceStatus) -> None:
-        self._unsubscribe()
         if not completed.done:
             completed.set_finished()
 
@@ -329,3 +335,25 @@ class Potentiostat(Device):
         status = DeviceStatus(self)
         status.set_finished()
         return status
+
+
+class Rest:
+    """The open circuit after a step, as something to trigger.
+
+    Triggered again it goes on: its end is a moment, not a duration.
+    """
+
+    parent = None
+
+    def __init__(self, potentiostat: Potentiostat, duration_s: float) -> None:
+        self.name = f"{potentiostat.name}_rest"
+        self._status = potentiostat.rested(duration_s)
+
+    @property
+    def over(self) -> bool:
+        """Whether the rest is over."""
+        return self._status.done
+
+    def trigger(self) -> Status:
+        """Return the status of the rest."""
+        return self._status

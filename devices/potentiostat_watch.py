@@ -8,10 +8,11 @@ import contextlib
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from ophyd.status import Status
 
 from .potentiostat_driver import EndReason, GalvanostaticStep, StepState
 from .potentiostat_outcome import StepOutcome
@@ -21,6 +22,7 @@ BLOCK_COLUMNS = 6  # number, time, voltage, current, charge, relay: as the IOC h
 # The instrument ends a step by itself; later than this, the guard does.
 OVERRUN_S = 5.0
 OVERRUN_CHARGE_FRAC = 0.02
+REST_MARGIN_S = 30.0  # wall time: for an instrument that samples slowly at rest
 CONFIRM_TIMEOUT_S = 10.0  # wall time for the instrument to say that it has ended
 
 
@@ -33,6 +35,13 @@ class CollectedSample(NamedTuple):
     current_ma: float
     charge_c: float
     relay_closed: bool
+
+
+def _sample(arrival_s: float, row: Sequence[float]) -> CollectedSample:
+    _, time_s, voltage_v, current_ma, charge_c, relay = row
+    return CollectedSample(
+        arrival_s, time_s, voltage_v, current_ma, charge_c, relay > 0.5
+    )
 
 
 class StepWatch:
@@ -81,6 +90,8 @@ class StepWatch:
         self._missing = 0
         self._first: CollectedSample | None = None
         self._last: CollectedSample | None = None
+        self._ended_time_s = 0.0
+        self._rests: list[tuple[float, Status]] = []
         self._integrated_c = 0.0
         self._acted_on: Alarm | None = None
         self._fault = ""
@@ -103,17 +114,19 @@ class StepWatch:
         rows = rows.reshape(-1, BLOCK_COLUMNS)
         arrival_s = time.time()
         with self._lock:
-            if self.outcome is not None:
-                return
             rows = rows[rows[:, 0] >= self._next_number]
             if not len(rows):
+                return
+            if self.outcome is not None:
+                self._next_number = int(rows[-1, 0]) + 1
+                self._relax(arrival_s, rows)
                 return
             self._heard_s = time.monotonic()
             self._missing += int(rows[0, 0]) - self._next_number
             self._next_number = int(rows[-1, 0]) + 1
             self._count += len(rows)
             for row in rows.tolist():
-                self._judge(CollectedSample(arrival_s, *row[1:5], row[5] > 0.5))
+                self._judge(_sample(arrival_s, row))
 
     def finished(
         self, state: str, end_reason: str, charge_c: float, elapsed_s: float
@@ -126,6 +139,7 @@ class StepWatch:
             if self.outcome is not None:
                 return
             self._rules.end()
+            self._ended_time_s = self._last.time_s if self._last else 0.0
             if not self._fault:
                 self._fault = self._describe(end_reason)
             first, last = self._first, self._last
@@ -166,6 +180,26 @@ class StepWatch:
         with self._lock:
             taken, self._pending = self._pending, []
         return taken
+
+    def rested(self, rest_s: float) -> Status:
+        """Return a status that ends `rest_s` after the end, by the instrument."""
+        with self._lock:
+            status = Status(timeout=rest_s + REST_MARGIN_S)
+            last = self._last
+            until_s = math.inf if last is None else self._ended_time_s + rest_s
+            self._rests.append((until_s, status))
+        return status
+
+    def _relax(self, arrival_s: float, rows: np.ndarray) -> None:
+        """Keep the samples of an open circuit; nothing is judged there."""
+        for row in rows.tolist():
+            self._last = _sample(arrival_s, row)
+            self._pending.append(self._last)
+        for until_s, status in self._rests[:]:
+            if self._last is not None and self._last.time_s >= until_s:
+                self._rests.remove((until_s, status))
+                if not status.done:
+                    status.set_finished()
 
     def _describe(self, end_reason: str) -> str:
         planned = {EndReason.ELAPSED, EndReason.CHARGE, EndReason.VOLTAGE}

@@ -9,14 +9,16 @@ from bluesky.utils import MsgGenerator, short_uid
 
 from devices.beamline import Beamline
 from devices.errors import DeviceError
-from devices.potentiostat import ArmedStep
+from devices.potentiostat import ArmedStep, Rest
 from devices.potentiostat_driver import EndReason, GalvanostaticStep
 from devices.potentiostat_outcome import StepOutcome
 from devices.short_circuit import Alarm
 
+from .run import in_run
 from .settings import CyclingSettings
 from .steps import HalfCycleStep
 from .streams import BASELINE, ELECTROCHEMISTRY, OUTCOME
+from .wishes import Wishes
 
 COLLECT_PERIOD_S = 1.0
 CONFIRM_TIMEOUT_S = 15.0
@@ -63,12 +65,14 @@ def half_cycle(
     *,
     attempt: int,
     md: dict[str, Any],
+    wishes: Wishes | None = None,
 ) -> MsgGenerator[HalfCycleOutcome]:
     """Pass one half-cycle in a run of its own.
 
     The instrument times the step, the guard watches it in the Channel Access
     callbacks, and this plan only collects: a pause, an abort or a blocked RunEngine
-    changes neither charge nor safety. Ends with the relay open, confirmed.
+    changes neither charge nor safety. Ends with the relay open, confirmed; after a
+    planned end the cell's relaxation is recorded for ``cycling.rest_s``.
 
     Parameters
     ----------
@@ -77,11 +81,13 @@ def half_cycle(
     step : HalfCycleStep
         Current and time still to pass.
     cycling : CyclingSettings
-        Voltage window, compliance, heartbeat.
+        Voltage window, compliance, heartbeat, rest.
     attempt : int
         0 for the first time, one more each time the step is taken up again.
     md : dict
         Copied into the start document.
+    wishes : Wishes, optional
+        Knows why the operator aborted.
 
     Returns
     -------
@@ -109,17 +115,16 @@ def half_cycle(
     )
     metadata["potentiostat_step_id"] = armed.step.id
 
-    @bpp.run_decorator(md=metadata)
     def run() -> MsgGenerator[None]:
         yield from _baseline(potentiostat)
         yield from bps.prepare(potentiostat, armed, wait=True)
         yield from bps.declare_stream(potentiostat, name=ELECTROCHEMISTRY, collect=True)
         yield from bpp.contingency_wrapper(
-            _pass_current(potentiostat),
+            _pass_current(potentiostat, cycling.rest_s),
             final_plan=lambda: _open_and_record(potentiostat),
         )
 
-    yield from run()
+    yield from in_run(run(), metadata, wishes)
     outcome = potentiostat.step_outcome
     if outcome is None:
         raise DeviceError(
@@ -179,7 +184,7 @@ def _baseline(potentiostat: Any) -> MsgGenerator[None]:
     yield from bps.save()
 
 
-def _pass_current(potentiostat: Any) -> MsgGenerator[None]:
+def _pass_current(potentiostat: Any, rest_s: float) -> MsgGenerator[None]:
     group = short_uid("kickoff")
     yield from bps.checkpoint()
     try:
@@ -194,10 +199,26 @@ def _pass_current(potentiostat: Any) -> MsgGenerator[None]:
                 group=group, timeout=COLLECT_PERIOD_S, error_on_timeout=False
             )
             yield from bps.collect(potentiostat, name=ELECTROCHEMISTRY)
+        outcome = potentiostat.step_outcome
+        if rest_s > 0 and not outcome.fault and outcome.acted_on is None:
+            yield from _rest(potentiostat, rest_s)
     except GeneratorExit:
         # RunEngine.halt() runs no finaliser
         potentiostat.stop()
         raise
+
+
+def _rest(potentiostat: Any, rest_s: float) -> MsgGenerator[None]:
+    """Record the cell at open circuit; samples of a rest come more slowly."""
+    rest: Any = Rest(potentiostat, rest_s)
+    while not rest.over:
+        group = short_uid("rest")
+        yield from bps.checkpoint()
+        yield from bps.trigger(rest, group=group)
+        yield from bps.wait(
+            group=group, timeout=COLLECT_PERIOD_S, error_on_timeout=False
+        )
+        yield from bps.collect(potentiostat, name=ELECTROCHEMISTRY)
 
 
 def _open_and_record(potentiostat: Any) -> MsgGenerator[None]:

@@ -35,11 +35,17 @@ def plan(potentiostat: Any, simulation_settings: Any) -> Callable[..., Any]:
     from plans.settings import CyclingSettings
     from plans.steps import HalfCycleStep
 
-    def make(half_cycle_number: int = 1, *, duration_s: float = DURATION_S) -> Any:
+    def make(
+        half_cycle_number: int = 1,
+        *,
+        duration_s: float = DURATION_S,
+        rest_s: float = 0.0,
+    ) -> Any:
         cycling = CyclingSettings(
             current_density_ma_cm2=0.15,
             half_cycle_duration_s=duration_s,
             num_half_cycles=3,
+            rest_s=rest_s,
         )
         area_cm2 = simulation_settings.cell.area_cm2
         step = HalfCycleStep(
@@ -103,6 +109,24 @@ def test_the_documents_hold_the_samples_and_the_outcome(
     assert outcome["data"]["potentiostat_end_reason"] == "Elapsed"
     assert json.loads(outcome["data"]["potentiostat_alarms"]) == []
     assert docs.of("stop")[0]["num_events"]["electrochemistry"] == len(samples)
+
+
+def test_the_rest_after_a_half_cycle_is_recorded(
+    RE: Any, docs: Any, plan: Any, potentiostat: Any
+) -> None:
+    result = RE(plan(1, rest_s=20.0))
+    assert result.exit_status == "success"
+    data = [sample["data"] for sample in docs.events("electrochemistry")]
+    opened = [row for row in data if not row["potentiostat_relay_closed"]]
+    ended_s = max(
+        row["potentiostat_time_s"] for row in data if row["potentiostat_relay_closed"]
+    )
+    times_s = [row["potentiostat_time_s"] for row in opened]
+    assert times_s[-1] >= ended_s + 20.0
+    assert times_s == sorted(set(times_s))
+    assert all(row["potentiostat_current_ma"] == 0.0 for row in opened)
+    # the polarisation is gone: what is left of some 70 mV
+    assert abs(opened[-1]["potentiostat_voltage_v"]) < 0.03
 
 
 def test_a_pause_changes_neither_charge_nor_records(
