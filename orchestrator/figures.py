@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
+from analysis.measurement.trends import GrowthFit, fit_growth
 from orchestrator.report_data import (
     ExperimentData,
     HalfCycle,
@@ -259,6 +260,17 @@ def volumes_figure(data: ExperimentData) -> str | None:
         )
         _series(crack, label, measured, "crack_volume_um3", BLUE, "o", scale)
         _truth(crack, data.truth, "crack_volume_true_um3", scale)
+        fit = growth(data)
+        if fit is not None:
+            dense = np.linspace(1.0, label.max(), 200)
+            crack.plot(
+                dense,
+                scale * fit.volume_um3(dense),
+                color=INK,
+                linestyle="--",
+                linewidth=1.0,
+                label=f"{fit.law} law",
+            )
         crack.set_ylabel(f"crack volume ({unit})")
         scale, unit = _power_of_ten(
             [finite(row, "lithium_volume_um3") for row in measured], "µm³"
@@ -273,10 +285,44 @@ def volumes_figure(data: ExperimentData) -> str | None:
             if narrow and axis is not filling:
                 axis.set_xlabel("")
         handles, labels = crack.get_legend_handles_labels()
-        if data.truth:
-            figure.legend(handles, labels, loc="outside upper left", ncols=2)
+        if len(labels) > 1:
+            columns = 2 if narrow else 3
+            figure.legend(handles, labels, loc="outside upper left", ncols=columns)
 
     return render("volumes", draw, 3.4, 7.6)
+
+
+def growth(data: ExperimentData) -> GrowthFit | None:
+    """Return the law that the crack volumes follow best; None before three states."""
+    label, (volume, sd) = _columns(
+        data.rows, ["crack_volume_um3", "crack_volume_sd_um3"], need=0
+    )
+    known_sd = np.where(np.isfinite(sd), sd, 0.0)
+    fits = fit_growth(label.tolist(), volume.tolist(), known_sd.tolist())
+    return fits[0] if fits else None
+
+
+def growth_figure(data: ExperimentData) -> str | None:
+    """Return the speed at which the cracks grow, by the fitted law."""
+    fit = growth(data)
+    if fit is None:
+        return None
+    last = max(label_number(row.get("label")) for row in data.rows)
+    label = np.linspace(1.0, last, 200)
+    speed, low, high = fit.speed_um3(label)
+
+    def draw(figure: Figure, narrow: bool) -> None:
+        axes = figure.subplots()
+        scale, unit = _power_of_ten(speed.tolist(), "µm³ per label")
+        axes.fill_between(
+            label, scale * low, scale * high, color=BLUE, alpha=0.2, linewidth=0
+        )
+        axes.plot(label, scale * speed, color=BLUE)
+        axes.set_ylim(bottom=min(0.0, float(scale * low.min())))
+        axes.set_ylabel(f"growth ({unit})")
+        _label_axis(axes)
+
+    return render("growth", draw, 2.6, 2.8)
 
 
 def error_figure(data: ExperimentData) -> str | None:

@@ -14,6 +14,8 @@ from analysis.errors import DataError
 from orchestrator.config import Experiment
 from orchestrator.figures import (
     error_figure,
+    growth,
+    growth_figure,
     thickness_figure,
     voltage_figure,
     volumes_figure,
@@ -101,6 +103,8 @@ def render_report(data: ExperimentData) -> str:
         "voltage": _markup(voltage_figure(data)),
         "slices": slices,
         "volumes": _markup(volumes_figure(data)),
+        "growth": _markup(growth_figure(data)),
+        "growth_law": _growth_law(data),
         "error": error,
         "error_note": _error_note(data),
         "widths": _markup(widths_figure(data)),
@@ -231,6 +235,20 @@ def _error_summary(data: ExperimentData) -> str:
         return "not compared"
     worst = errors[np.argmax(np.abs(errors))]
     return f"mean {100 * errors.mean():+.1f} %, largest {100 * worst:+.1f} %"
+
+
+def _growth_law(data: ExperimentData) -> str:
+    fit = growth(data)
+    if fit is None:
+        return ""
+    values = [
+        f"{name} = {value:.3g} ± {sd:.1g}"
+        for name, value, sd in zip(
+            "abc", fit.parameters, fit.parameter_sd, strict=False
+        )
+    ]
+    law = "a + b ln N" if fit.law == "logarithmic" else "a + b (1 − exp(−(N − 1)/c))"
+    return f"V(N) = {law}, {', '.join(values)} (a and b in µm³)"
 
 
 def _error_note(data: ExperimentData) -> str:

@@ -322,6 +322,9 @@ def test_figures_carry_their_axes_with_units(page):
         "change of thickness (µm)",
         "Li, anode (first 80.0 µm)",
         "simulation's truth",
+        "logarithmic law",
+        "growth (10⁸ µm³ per label)",
+        "V(N) = a + b ln N, a = 2.7",
     ):
         assert label in page, label
 
