@@ -15,6 +15,8 @@ from devices.pvs import BeamlinePVs, simulated_pvs
 from sim.settings import SimulationSettings
 
 _LOOPBACK = "127.0.0.1"
+# The paper's cell takes minutes to prepare, and the first start compiles.
+START_TIMEOUT_S = 900.0
 _LOG_TAIL_LINES = 15
 _STOP_TIMEOUT_S = 5.0
 
@@ -105,9 +107,9 @@ class SimulatedBeamline:
         *,
         prefix: str = "SIM:",
         environment: dict[str, str] | None = None,
-        timeout_s: float = 60.0,
+        timeout_s: float = START_TIMEOUT_S,
     ) -> Self:
-        """Start the process and wait until clients can connect.
+        """Start the process and wait until clients can connect and frames be drawn.
 
         Parameters
         ----------
@@ -143,7 +145,7 @@ class SimulatedBeamline:
         """Process id, None when it is not running."""
         return self._process.pid if self._process and self.running else None
 
-    def restart(self, *, timeout_s: float = 60.0) -> None:
+    def restart(self, *, timeout_s: float = START_TIMEOUT_S) -> None:
         """Start the process on the same ports, after it died or was stopped."""
         self.stop()
         request = {

@@ -163,21 +163,26 @@ async def serve(settings: SimulationSettings, directory: Path, prefix: str) -> N
     ]
     server = asyncio.create_task(context.run())
     try:
-        while not context.udp_socks and not server.done():
-            await asyncio.sleep(0.01)
-        if not server.done():
-            print(READY, flush=True)
-        # A task that ends is a failure, unless it is the one that waits for the end.
-        tasks = {server, asyncio.create_task(ended.wait()), *others}
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
+        beginning = asyncio.create_task(_say_when_ready(world, context))
+        # Of those that end, only these two do not end by failing.
+        tasks = {asyncio.create_task(ended.wait()), beginning, server, *others}
+        while not ended.is_set():
+            done, tasks = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
     finally:
         server.cancel()
         for task in others:
             task.cancel()
         await asyncio.gather(server, *others, return_exceptions=True)
         world.close()
+
+
+async def _say_when_ready(world: World, context: Context) -> None:
+    await world.begin()
+    while not context.udp_socks:
+        await asyncio.sleep(0.01)
+    print(READY, flush=True)
 
 
 def _read_to_end(ended: asyncio.Event) -> None:
@@ -194,10 +199,15 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     request = json.loads(_first_line())
     settings = SimulationSettings.model_validate(request["settings"])
-    asyncio.run(serve(settings, Path(request["directory"]), request["prefix"]))
+    code = 0
+    try:
+        asyncio.run(serve(settings, Path(request["directory"]), request["prefix"]))
+    except Exception:
+        log.exception("the simulated beamline failed")
+        code = 1
     logging.shutdown()
     # Threads that still draw or prepare hold nothing worth waiting for.
-    os._exit(0)
+    os._exit(code)
 
 
 def _first_line() -> str:

@@ -104,10 +104,15 @@ class World:
         self.truth = TruthFile(directory / "truth.h5", self.projector)
         self.drawing = ThreadPoolExecutor(1, thread_name_prefix="drawing")
         self._preparing = ThreadPoolExecutor(1, thread_name_prefix="preparing")
-        self.drawing.submit(self.projector.warm_up)
+        self._warmed = self.drawing.submit(self.projector.warm_up)
         self._schedule_listeners: list[Callable[[], None]] = []
         self._recorded: set[str] = set()
         self.frozen = self._freeze()
+
+    async def begin(self) -> None:
+        """Wait until frames can be drawn: compiled, and the cell prepared."""
+        await asyncio.wrap_future(self._warmed)
+        await asyncio.wrap_future(self.frozen.prepared)
 
     def on_schedule_change(self, listener: Callable[[], None]) -> None:
         """Call `listener` whenever a motion or a trigger is planned anew."""
