@@ -41,6 +41,10 @@ class Source(Device):
         self.filters_prefix = filters_prefix
         super().__init__(prefix, name=name, **kwargs)
 
+    def time_s(self) -> float:
+        """Return the beamline's clock: the last time stamp of the ring current."""
+        return float(self.ring_current.timestamp)
+
     def describe(self) -> Any:
         """Describe the readings; the gap has its record's unit."""
         described: Any = super().describe()

@@ -12,12 +12,13 @@ import bluesky.preprocessors as bpp
 from bluesky.utils import FailedStatus, MsgGenerator
 
 from devices.beamline import Beamline
-from devices.errors import DeviceError
-from devices.waiting import ElapsedStatus
+from devices.errors import BeamLostError, DeviceError
+from devices.waiting import ElapsedStatus, SignalStatus
 
-from .failures import describe
+from .failures import cause, describe
 from .half_cycle import HalfCycleOutcome, half_cycle
 from .journal import StepJournal
+from .references import References
 from .requests import REQUESTS
 from .run import why_ended
 from .safe_state import safe_state, until
@@ -152,8 +153,10 @@ class _Runner:
         self.gross_charge_c = gross_charge_c
         self.net_charge_c = net_charge_c
         self.wishes = wishes
+        self.references = References()
         self.half_cycles = 0
         self.tomograms = 0
+        self.beam_lost_s = 0.0
 
     def run(self, steps: Sequence[Step]) -> MsgGenerator[ExperimentOutcome]:
         for step in steps:
@@ -262,10 +265,15 @@ class _Runner:
     # --- tomograms ----------------------------------------------------------------
 
     def _scan(self, step: TomogramStep) -> MsgGenerator[None]:
-        """Take one tomogram, in as many runs as it needs and may have."""
-        first = self.attempts.get(step.index, 0)
-        last = first + self.scan.attempts_max - 1
-        for attempt in range(first, last + 1):
+        """Take one tomogram, in as many runs as it needs and may have.
+
+        Attempts that a lost beam has spoilt are not counted against the scan.
+        """
+        attempt = self.attempts.get(step.index, 0) - 1
+        failures = 0
+        while True:
+            attempt += 1
+            yield from self._beam(step)
             raw_files = self.files.raw_files(step.scan_number, attempt)
             self.journal.begin(step, attempt)
             try:
@@ -277,10 +285,13 @@ class _Runner:
                     attempt=attempt,
                     md=self._run_md(),
                     wishes=self.wishes,
+                    references=self.references,
                 )
             except RETAKEN as error:
                 self.journal.failed(step, attempt, describe(error))
-                if attempt == last:
+                if not isinstance(cause(error), BeamLostError):
+                    failures += 1
+                if failures >= self.scan.attempts_max:
                     raise
                 self.journal.decide(
                     f"retake scan {step.scan_number} as attempt {attempt + 1}"
@@ -302,6 +313,33 @@ class _Runner:
                     },
                 )
                 return
+
+    def _beam(self, step: TomogramStep) -> MsgGenerator[None]:
+        """Wait for the beam, the cell at open circuit, and note the time lost."""
+        source: Any = self.beamline.source
+        lowest_ma = self.scan.ring_current_min_ma
+        current_ma = float(source.ring_current.get())
+        if current_ma >= lowest_ma:
+            return
+        self.journal.decide(
+            f"wait for the beam before scan {step.scan_number}, cell at open circuit:"
+            f" the ring current is {current_ma:g} mA, below {lowest_ma:g} mA"
+        )
+        began_s = source.time_s()
+        status = SignalStatus(
+            source,
+            source.ring_current,
+            lambda current: current >= lowest_ma,
+            timeout_s=max(self.scan.beam_wait_max_s, 1.0),
+            what=f"a ring current of {lowest_ma:g} mA",
+        )
+        yield from until(status)
+        lost_s = source.time_s() - began_s
+        self.beam_lost_s += lost_s
+        self.journal.decide(
+            f"the beam is back after {lost_s:.0f} s;"
+            f" {self.beam_lost_s:.0f} s lost so far"
+        )
 
 
 def _half_cycle_note(outcome: HalfCycleOutcome) -> dict[str, object]:

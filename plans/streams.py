@@ -3,8 +3,10 @@
 BASELINE = "baseline"
 DARKS = "darks"
 FLATS = "flats"
+FLATS_AFTER = "flats_after"
 PROJECTIONS = "projections"
 ANGLES = "angles"
+CONDITIONS = "conditions"
 ELECTROCHEMISTRY = "electrochemistry"
 OUTCOME = "outcome"
 

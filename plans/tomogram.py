@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +13,30 @@ from bluesky.utils import MsgGenerator, short_uid
 
 from devices.beamline import Beamline
 from devices.camera import FrameSeries
-from devices.errors import FramesLostError
+from devices.errors import BeamLostError, FramesLostError
+from devices.guards import (
+    DiskGuard,
+    Guard,
+    RingCurrentGuard,
+    StallGuard,
+    connection_guards,
+    shutter_guard,
+)
 from devices.rotation import Sweep
 from devices.zebra import TriggerSeries
 
+from .background import in_background
+from .conditions import Conditions
 from .darks_flats import darks, flats
+from .guarding import guarded
 from .recording import record_frames
+from .references import ReferenceGroup, References, why_retake
 from .run import in_run
 from .safe_state import Tidying
 from .scan_check import check_angles, check_file
 from .settings import ScanSettings
 from .steps import TomogramStep
-from .streams import ANGLES, BASELINE, PROJECTIONS
+from .streams import ANGLES, BASELINE, CONDITIONS, FLATS_AFTER, PROJECTIONS
 from .timing import ScanTiming, scan_timing
 from .wishes import Wishes
 
@@ -39,13 +52,15 @@ def tomogram(
     attempt: int = 0,
     md: Mapping[str, Any] | None = None,
     wishes: Wishes | None = None,
+    references: References | None = None,
 ) -> MsgGenerator[str]:
     """Take one tomogram of the cell at open circuit.
 
     The run closes as ``success`` only when every frame was written and numbered
-    without a gap, and every angle latched, in order and where it was asked. However
-    it ends, the shutter is closed, the stage back at its start, the sample in, the
-    camera idle and its file closed.
+    without a gap, every angle latched, in order and where it was asked, the flats
+    bright and not saturated, and the beam steady. However it ends, the shutter is
+    closed, the stage back at its start, the sample in, the camera idle and its file
+    closed.
 
     Parameters
     ----------
@@ -56,22 +71,36 @@ def tomogram(
     step : TomogramStep
         Which tomogram of the experiment.
     raw_files : mapping
-        Absolute paths under ``darks``, ``flats``, ``projections``; none may exist.
+        Absolute paths under ``darks``, ``flats``, ``projections``; those that are
+        taken may not exist.
     attempt : int
         0 for the first try.
     md : mapping, optional
         Goes into the start document.
     wishes : Wishes, optional
         Says why, should the operator abort.
+    references : References, optional
+        The last good darks and flats; used where the policy allows, and replaced by
+        those this scan takes.
 
     Returns
     -------
     str
         uid of the run.
     """
-    acceleration: Any = beamline.rotation.acceleration
-    ramp_s = yield from bps.rd(acceleration, default_value=0.5)
-    timing = scan_timing(scan, ramp_s)
+    ramp: Any = beamline.rotation.acceleration
+    ramp_s = yield from bps.rd(ramp, default_value=0.5)
+    known = references if references is not None else References()
+    take = _Take(
+        beamline=beamline,
+        scan=scan,
+        step=step,
+        timing=scan_timing(scan, ramp_s),
+        known=known,
+        reasons=_why_new(beamline, scan, step, known),
+        files=dict(raw_files),
+    )
+    take.settle_files()
     start = {
         **(md or {}),
         "plan_name": "tomogram",
@@ -80,48 +109,165 @@ def tomogram(
         "attempt": attempt,
         "scan_number": step.scan_number,
         "scan": scan.model_dump(mode="json"),
-        "nominal_angles_deg": [timing.first_deg, timing.step_deg, timing.number],
-        "raw_files": {name: str(path) for name, path in raw_files.items()},
+        "nominal_angles_deg": [
+            take.timing.first_deg,
+            take.timing.step_deg,
+            take.timing.number,
+        ],
+        "raw_files": {name: str(path) for name, path in take.files.items()},
+        "references": {
+            kind: {"reused": not why, "why_new": why}
+            for kind, why in take.reasons.items()
+        },
     }
-    _refuse_existing(raw_files)
-
     # A pause would be replayed into the same files: it ends the run instead.
     yield from bps.clear_checkpoint()
-    scanned = bpp.finalize_wrapper(
-        _scan(beamline, scan, timing, raw_files), lambda: _tidy(beamline, scan)
-    )
+    scanned = bpp.finalize_wrapper(_scan(take), lambda: _tidy(beamline, scan))
     return (yield from in_run(scanned, start, wishes))
 
 
-def _scan(
-    beamline: Beamline,
-    scan: ScanSettings,
-    timing: ScanTiming,
-    raw_files: Mapping[str, Path],
-) -> MsgGenerator[None]:
-    rotation: Any = beamline.rotation
+@dataclass
+class _Take:
+    """One attempt at a tomogram while it goes on."""
+
+    beamline: Beamline
+    scan: ScanSettings
+    step: TomogramStep
+    timing: ScanTiming
+    known: References
+    reasons: dict[str, str]
+    files: dict[str, Path]
+    conditions: Conditions = field(default_factory=Conditions)
+
+    def settle_files(self) -> None:
+        """Fix every path; refuse one that exists and would be written."""
+        missing = {"darks", "flats", "projections"} - self.files.keys()
+        if missing:
+            raise ValueError(f"raw_files lacks {', '.join(sorted(missing))}")
+        written = {"projections"}
+        for kind, group in (("darks", self.known.darks), ("flats", self.known.flats)):
+            if self.reasons[kind] or group is None:
+                written.add(kind)
+            else:
+                self.files[kind] = group.file
+        if self.scan.flats == "both":
+            flats_file = self.files["flats"]
+            if "flats" not in written:
+                flats_file = self.files["projections"]
+            stem = flats_file.stem.rsplit("_", 1)[0]
+            self.files["flats_after"] = flats_file.with_name(f"{stem}_flats_after.h5")
+            written.add("flats_after")
+        for kind in sorted(written):
+            if self.files[kind].exists():
+                raise FileExistsError(
+                    f"{self.files[kind]} exists; raw data are never overwritten: use"
+                    " the next attempt"
+                )
+
+
+def _why_new(
+    beamline: Beamline, scan: ScanSettings, step: TomogramStep, known: References
+) -> dict[str, str]:
+    now_s = beamline.source.time_s()
+    current: Any = beamline.source.ring_current.get()
+    return {
+        kind: why_retake(
+            kind,
+            group,
+            scan,
+            step.scan_number,
+            now_s=now_s,
+            ring_current_ma=float(current),
+        )
+        for kind, group in (("darks", known.darks), ("flats", known.flats))
+    }
+
+
+def _scan(take: _Take) -> MsgGenerator[None]:
+    beamline = take.beamline
     camera: Any = beamline.camera
     yield from bps.stage(camera, wait=True)
     yield from _baseline(beamline)
-    yield from bps.mv(rotation.velocity, scan.return_velocity_deg_s)
-    to_start = short_uid("to_start")
-    yield from bps.abs_set(rotation, timing.start_deg, group=to_start)
-    yield from darks(beamline, scan, raw_files["darks"])
-    if scan.flats == "before":
-        yield from flats(beamline, scan, raw_files["flats"])
-    yield from bps.mv(beamline.sample_stage.x, scan.sample_in_mm)
-    yield from bps.wait(group=to_start)
-    yield from _projections(beamline, scan, timing, raw_files["projections"])
-    if scan.flats == "after":
-        yield from flats(beamline, scan, raw_files["flats"])
+    guards: list[Guard] = [
+        DiskGuard(take.files["projections"].parent, take.scan.free_disk_min_bytes),
+        *connection_guards(
+            [
+                camera.cam.acquire,
+                beamline.rotation.user_readback,
+                beamline.position_compare.armed,
+                beamline.shutter.state,
+                beamline.sample_stage.x.user_readback,
+            ]
+        ),
+    ]
+    yield from guarded(guards, lambda watch: _frames(take, watch))
     yield from bps.mv(beamline.shutter, "Close")
+    conditions: Any = take.conditions
+    yield from bps.create(name=CONDITIONS)
+    yield from bps.read(conditions)
+    yield from bps.save()
     yield from _baseline(beamline)
 
 
+def _frames(take: _Take, watch: Sequence[str]) -> MsgGenerator[None]:
+    """Take everything the camera gives, in the order of the policy."""
+    beamline, scan, timing = take.beamline, take.scan, take.timing
+    rotation: Any = beamline.rotation
+    rotation.check_velocity(scan.return_velocity_deg_s)
+    yield from bps.mv(rotation.velocity, scan.return_velocity_deg_s)
+    to_start = short_uid("to_start")
+    yield from bps.abs_set(rotation, timing.start_deg, group=to_start)
+
+    dark_group = take.known.darks
+    if take.reasons["darks"] or dark_group is None:
+        dark_group = yield from darks(
+            beamline, scan, take.step.scan_number, take.files["darks"], watch=watch
+        )
+    dark_counts = dark_group.level_counts
+    flat_group = take.known.flats
+    new_flats = bool(take.reasons["flats"]) or flat_group is None
+    if new_flats and scan.flats != "after":
+        flat_group = yield from _flats(take, "flats", dark_counts, watch)
+    yield from bps.mv(beamline.sample_stage.x, scan.sample_in_mm)
+    yield from bps.wait(group=to_start)
+    seen_ma = yield from _projections(take, watch)
+    if new_flats and scan.flats == "after":
+        flat_group = yield from _flats(take, "flats", dark_counts, watch)
+    if scan.flats == "both":
+        yield from _flats(take, FLATS_AFTER, dark_counts, watch)
+    if flat_group is None:
+        raise FramesLostError(f"scan {take.step.scan_number} has no flats: retake")
+    _check_beam(scan, flat_group, seen_ma)
+
+    # Only now are they known to serve, and may later scans use them.
+    take.known.darks, take.known.flats = dark_group, flat_group
+    now_s = beamline.source.time_s()
+    take.conditions.group("darks", dark_group, now_s)
+    take.conditions.group("flats", flat_group, now_s)
+    take.conditions.ring_current("projections", *seen_ma)
+
+
+def _flats(
+    take: _Take, kind: str, dark_counts: float, watch: Sequence[str]
+) -> MsgGenerator[ReferenceGroup]:
+    return (
+        yield from flats(
+            take.beamline,
+            take.scan,
+            take.step.scan_number,
+            take.files[kind],
+            dark_counts=dark_counts,
+            stream=kind,
+            watch=watch,
+        )
+    )
+
+
 def _projections(
-    beamline: Beamline, scan: ScanSettings, timing: ScanTiming, file: Path
-) -> MsgGenerator[None]:
-    """Turn the sample once and take a frame at each angular step."""
+    take: _Take, watch: Sequence[str]
+) -> MsgGenerator[tuple[float, float]]:
+    """Turn the sample once, a frame at each step; return the ring current's range."""
+    beamline, scan, timing = take.beamline, take.scan, take.timing
     compare: Any = beamline.position_compare
     rotation: Any = beamline.rotation
     yield from bps.mv(beamline.shutter, "Open")
@@ -145,33 +291,42 @@ def _projections(
         wait=True,
     )
     series = FrameSeries(
-        file=file,
+        file=take.files["projections"],
         number=timing.number,
         exposure_time_s=scan.exposure_time_s,
         frame_period_s=scan.period_s,
         trigger="Ext Only",
         duration_s=timing.sweep_s,
     )
-    yield from record_frames(
-        beamline.camera, series, PROJECTIONS, flyers=[compare, rotation]
+    beam = RingCurrentGuard(beamline.source, scan.ring_current_min_ma)
+    yield from guarded(
+        [beam, shutter_guard(beamline.shutter), StallGuard(rotation)],
+        lambda own: record_frames(
+            beamline.camera,
+            series,
+            PROJECTIONS,
+            flyers=[compare, rotation],
+            watch=[*watch, *own],
+        ),
     )
     yield from bps.create(name=ANGLES)
     yield from bps.read(compare)
     yield from bps.save()
-    _check_projections(beamline, scan, timing, file)
+    yield from in_background(lambda: _check_projections(beamline, scan, timing, series))
+    return beam.seen_ma or (0.0, 0.0)
 
 
 def _check_projections(
-    beamline: Beamline, scan: ScanSettings, timing: ScanTiming, file: Path
+    beamline: Beamline, scan: ScanSettings, timing: ScanTiming, series: FrameSeries
 ) -> None:
-    triggers = int(beamline.position_compare.num_captured.get())
+    triggers: Any = beamline.position_compare.num_captured.get()
     frames = beamline.camera.get_index()
-    if frames != timing.number or triggers != timing.number:
+    if frames != timing.number or int(triggers) != timing.number:
         raise FramesLostError(
             f"{triggers} triggers gave {frames} frames; {timing.number} were asked"
             " for: retake, and lengthen frame_period_s if triggers were too fast"
         )
-    check_file(file, timing.number)
+    check_file(series.file, timing.number)
     tolerance_deg = scan.angle_tolerance_deg
     if tolerance_deg is None:
         tolerance_deg = ANGLE_TOLERANCE_STEPS * abs(timing.step_deg)
@@ -180,6 +335,20 @@ def _check_projections(
         (timing.first_deg, timing.step_deg, timing.number),
         tolerance_deg,
     )
+
+
+def _check_beam(
+    scan: ScanSettings, flat_group: ReferenceGroup, seen_ma: tuple[float, float]
+) -> None:
+    """Raise if the beam changed too much for the flats to normalise the scan."""
+    flat_ma = flat_group.ring_current_ma
+    worst_ma = max(seen_ma, key=lambda current_ma: abs(current_ma - flat_ma))
+    if abs(worst_ma - flat_ma) > scan.ring_current_band_frac * flat_ma:
+        raise BeamLostError(
+            f"the ring current reached {worst_ma:.1f} mA during the projections, more"
+            f" than {scan.ring_current_band_frac:.1%} away from the {flat_ma:.1f} mA of"
+            " the flats: retake"
+        )
 
 
 def _baseline(beamline: Beamline) -> MsgGenerator[None]:
@@ -214,14 +383,3 @@ def _tidy(beamline: Beamline, scan: ScanSettings) -> MsgGenerator[None]:
     yield from tidying.confirm("rotation", lambda: rotation.set(scan.start_angle_deg))
     yield from tidying.confirm("sample_stage", lambda: x.set(scan.sample_in_mm))
     tidying.finish("the scan could not be tidied up")
-
-
-def _refuse_existing(raw_files: Mapping[str, Path]) -> None:
-    missing = {"darks", "flats", "projections"} - raw_files.keys()
-    if missing:
-        raise ValueError(f"raw_files lacks {', '.join(sorted(missing))}")
-    for path in raw_files.values():
-        if path.exists():
-            raise FileExistsError(
-                f"{path} exists; raw data are never overwritten: use the next attempt"
-            )

@@ -1,5 +1,6 @@
 """The composed tomogram with a real RunEngine on the simulated beamline."""
 
+import re
 import threading
 
 import event_model
@@ -9,7 +10,15 @@ import pytest
 from bluesky.utils import RunEngineInterrupted
 
 from devices.camera import DATASETS
-from devices.errors import DeviceError, FramesLostError
+from devices.errors import (
+    BeamLostError,
+    DeviceError,
+    FramesLostError,
+    MoveError,
+    WriterError,
+)
+from plans.references import References
+from plans.scan_check import check_file
 from plans.settings import ScanSettings
 from plans.steps import TomogramStep
 from plans.tomogram import tomogram
@@ -99,6 +108,7 @@ def test_a_scan_succeeds_with_every_frame_and_angle(good):
         "flats": 6,
         "projections": 180,
         "angles": 1,
+        "conditions": 1,
     }
     (angles,) = docs.events("angles")
     nominal = np.arange(180) * 1.0
@@ -226,6 +236,98 @@ def test_a_writer_that_fails_ends_the_run_with_its_message(
     assert stop["exit_status"] == "fail"
     assert "writer" in stop["reason"]
     assert_safe(beamline)
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "reason"),
+    [
+        ("BEAM_DUMP", BeamLostError, "the ring current fell to"),
+        ("STAGE_STALL", MoveError, "rotation has stood at .* although it moves"),
+        ("CAMERA_HANG", FramesLostError, "frames, then none for"),
+    ],
+)
+def test_what_goes_wrong_while_frames_are_taken_is_named(
+    RE, docs, beamline, plan, fault, name, error, reason
+):
+    when_frames_flow(beamline, lambda: fault(name, 1))
+    try:
+        with pytest.raises(error, match=reason):
+            RE(plan())
+    finally:
+        fault(name, 0)
+        beamline.rotation.set(0.0).wait(30)
+    (stop,) = docs.of("stop")
+    assert stop["exit_status"] == "fail"
+    assert re.search(reason, stop["reason"])
+    assert_safe(beamline)
+
+
+def test_a_shutter_that_closes_during_the_projections_fails_the_scan(
+    RE, docs, beamline, plan
+):
+    when_frames_flow(beamline, lambda: beamline.shutter.command.put("Close"))
+    with pytest.raises(BeamLostError, match="while frames were taken"):
+        RE(plan())
+    (stop,) = docs.of("stop")
+    assert stop["exit_status"] == "fail"
+    assert_safe(beamline)
+
+
+def test_a_full_disk_fails_the_scan_before_it_is_full(RE, docs, beamline, plan):
+    with pytest.raises(WriterError, match="make room, then retake"):
+        RE(plan(free_disk_min_bytes=10**15))
+    (stop,) = docs.of("stop")
+    assert stop["exit_status"] == "fail"
+    assert_safe(beamline)
+
+
+def test_flats_without_light_fail_the_scan(RE, docs, beamline, plan):
+    with pytest.raises(FramesLostError, match="counts above the darks"):
+        RE(plan(flat_signal_min_counts=60000.0))
+    assert docs.of("stop")[0]["exit_status"] == "fail"
+    assert_safe(beamline)
+
+
+def test_a_beam_that_changed_since_the_flats_fails_the_scan(
+    RE, docs, beamline, plan, tmp_path
+):
+    with pytest.raises(BeamLostError, match="away from the .* mA of the flats"):
+        RE(plan(ring_current_band_frac=1e-9))
+    assert docs.of("stop")[0]["exit_status"] == "fail"
+
+
+def test_darks_and_flats_are_used_again_as_the_policy_says(
+    RE, docs, beamline, tmp_path
+):
+    known = References()
+    files = [
+        {key: tmp_path / f"scan_000{n}_00_{key}.h5" for key in KEYS} for n in range(3)
+    ]
+    for number in range(3):
+        step = TomogramStep(index=number, scan_number=number, label=str(number))
+        scan = settings(darks_every=10, flats_every=2)
+        RE(tomogram(beamline, scan, step, files[number], references=known))
+
+    starts = docs.of("start")
+    assert [s["references"]["darks"]["reused"] for s in starts] == [False, True, True]
+    assert [s["references"]["flats"]["reused"] for s in starts] == [False, True, False]
+    assert starts[1]["raw_files"]["flats"] == str(files[0]["flats"])
+    assert starts[2]["raw_files"]["darks"] == str(files[0]["darks"])
+    assert not files[1]["flats"].exists()
+    used = docs.events("conditions")
+    assert used[1]["data"]["flats_scan_number"] == 0
+    assert used[2]["data"]["flats_scan_number"] == 2
+    assert used[1]["data"]["flats_age_s"] > 0
+    assert [stop["exit_status"] for stop in docs.of("stop")] == ["success"] * 3
+
+
+def test_flats_before_and_after_get_a_file_each(RE, docs, beamline, plan, raw_files):
+    assert RE(plan(flats="both")).exit_status == "success"
+    (start,) = docs.of("start")
+    after = raw_files["flats"].with_name("scan_0002_00_flats_after.h5")
+    assert start["raw_files"]["flats_after"] == str(after)
+    check_file(after, 6)
+    check_file(raw_files["flats"], 6)
 
 
 def test_an_abort_leaves_everything_safe_and_ends(RE, docs, beamline, plan):
