@@ -4,6 +4,7 @@ The volume is read three times in slabs (coarse overview, crack mask, volumes an
 widths); nothing of its size in float32 is ever held.
 """
 
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,6 +38,7 @@ from analysis.measurement.registration import (
     register_rigid,
     registration_volume,
 )
+from analysis.measurement.render import render_cracks, write_render
 from analysis.measurement.result import TomogramMeasurement
 from analysis.measurement.settings import MeasurementSettings
 from analysis.measurement.thickness import fit_electrode, fit_pellet_faces
@@ -108,6 +110,8 @@ def measure_tomogram(
         result = replace(result, crack=crack)
         if reference.previous_file is not None:
             result = _compared(result, reference.previous_file, settings)
+        if pictures_dir is not None:
+            result = _rendered(result, pictures_dir)
     except MeasurementError as error:
         result = _with_reason(result, str(error))
     return result
@@ -119,7 +123,17 @@ def warm_up() -> None:
     solid = (np.hypot(y - 31.5, x - 31.5) < 26) & (z > 12) & (z < 36)
     grey = np.where(solid & (np.abs(x - 30 - 0.1 * z) > 2), 1.0, 0.0)
     noise = np.random.default_rng(0).normal(0, 0.05, grey.shape)
-    measure_tomogram(ArrayVolume(grey + noise, 1.0), MeasurementSettings())
+    volume = ArrayVolume((grey + noise).astype(np.float32), 1.0)
+    with tempfile.TemporaryDirectory() as directory:
+        file = Path(directory) / "result.h5"
+        result = measure_tomogram(volume, MeasurementSettings())
+        result.write(file)
+        measure_tomogram(
+            volume,
+            MeasurementSettings(),
+            reference=Reference(file, file),
+            pictures_dir=Path(directory),
+        )
 
 
 def _whole(overview: Overview) -> tuple[Body, LevelField]:
@@ -234,6 +248,21 @@ def _compared(
             settings.slab_bytes,
         )  # fmt: skip
         return replace(result, new=new, previous_volume_um3=previous.volume_um3)
+
+
+def _rendered(result: TomogramMeasurement, directory: Path) -> TomogramMeasurement:
+    """Draw the cracks in three dimensions, where there are any."""
+    if result.crack is None or result.body is None or result.crack.widths is None:
+        return result
+    new = None if result.new is None else result.new.mask
+    picture, pixel_px = render_cracks(result.crack.mask, new, result.body)
+    file = write_render(
+        picture,
+        pixel_px * result.voxel_um,
+        directory / "cracks_3d.png",
+        new_known=new is not None,
+    )
+    return replace(result, pictures=(*result.pictures, file))
 
 
 def _with_reason(result: TomogramMeasurement, reason: str) -> TomogramMeasurement:
