@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +15,19 @@ from analysis.errors import DataError
 from analysis.ingest import ScanIngest
 from analysis.normalise import PixelCounts
 from analysis.nxtomo_reader import NXtomoScan
-from analysis.rings import remove_stripes_by_sorting
-from analysis.rotation_axis import find_rotation_axis
+from analysis.rings import (
+    correct_response,
+    remove_stripes,
+    remove_stripes_by_sorting,
+)
+from analysis.rotation_axis import RotationAxis, find_rotation_axis, refine_axis
 from analysis.settings import AnalysisSettings, ReconstructionSettings
 from analysis.tomogram_file import TomogramWriter
 from analysis.volume import open_volume
+from analysis.zingers import remove_zingers
 
-FRAMES_AT_ONCE = 16
+AXIS_PAIRS = 6
+"""Heights at which the axis is refined."""
 
 Progress = Callable[[str, float], None]
 """Is told a stage and how much of it is done, 0 to 1."""
@@ -71,7 +77,7 @@ def find_axis(
     angles_deg: NDArray[np.float64],
     settings: ReconstructionSettings,
 ) -> float:
-    """Return the column of the rotation axis, as set or as found in the frames."""
+    """Return the column of the axis as set, or as two projections tell it."""
     width = ingest.store.width_px
     if settings.rotation_axis_px is not None:
         axis = settings.rotation_axis_px
@@ -86,6 +92,36 @@ def find_axis(
             f"detector, 0 to {width - 1} px"
         )
     return axis
+
+
+def refined_axis(
+    ingest: ScanIngest,
+    angles_deg: NDArray[np.float64],
+    first_px: float,
+    settings: ReconstructionSettings,
+) -> RotationAxis:
+    """Return the axis that gives the sharpest slices, a few over the height."""
+    if settings.rotation_axis_px is not None:
+        return RotationAxis(first_px, first_px, float("nan"), 0)
+    store = ingest.store
+    bands = np.unique(
+        ((np.arange(AXIS_PAIRS) + 0.5) / AXIS_PAIRS * store.num_bands).astype(int)
+    )
+    sinograms = []
+    for band in bands:
+        rows = store.band(int(band))
+        # The mean of a few rows has their edges and half their noise.
+        middle = len(rows) // 2
+        quarter = max(len(rows) // 4, 1)
+        sinograms.append(rows[max(middle - quarter, 0) : max(middle, 1)].mean(axis=0))
+        sinograms.append(rows[middle : middle + quarter].mean(axis=0))
+    return refine_axis(
+        np.stack(sinograms),
+        np.asarray(angles_deg, np.float64)[store.received],
+        first_px,
+        padding=settings.padding,
+        threads=settings.threads,
+    )
 
 
 def reconstruct(
@@ -138,6 +174,7 @@ def reconstruct(
         "num_projections": int(here.sum()),
     }
     slices = np.empty((0, *shape[1:]), np.float32)
+    num_zingers = 0
     with (
         TomogramWriter(
             tomogram_file,
@@ -151,14 +188,10 @@ def reconstruct(
         for band in range(store.num_bands):
             begun = time.perf_counter()
             sinograms = store.band(band)
-            if settings.rings == "sorting":
-                width = settings.ring_width_px
-                done = pool.map(
-                    lambda one, width=width: remove_stripes_by_sorting(one, width),
-                    sinograms,
-                )
-                for row, clean in enumerate(done):
-                    sinograms[row] = clean
+            clean = pool.map(lambda one: _cleaned(one, settings), sinograms)
+            for row, (sinogram, zingers) in enumerate(clean):
+                sinograms[row] = sinogram
+                num_zingers += zingers
             ringless = time.perf_counter()
             if len(slices) != len(sinograms):
                 slices = np.empty((len(sinograms), *shape[1:]), np.float32)
@@ -178,10 +211,31 @@ def reconstruct(
         shape=shape,
         num_projections=int(here.sum()),
         num_missing=int((~here).sum()),
-        pixels=ingest.counts,
+        pixels=replace(ingest.counts, zingers=num_zingers),
         frames_without_air=ingest.frames_without_air,
         seconds=seconds,
     )
+
+
+def _cleaned(
+    sinogram: NDArray[np.float32], settings: ReconstructionSettings
+) -> tuple[NDArray[np.float32], int]:
+    """Return a sinogram without zingers and stripes, and how many zingers it had."""
+    zingers = 0
+    if settings.zinger_threshold > 0:
+        zingers = remove_zingers(sinogram, settings.zinger_threshold)
+    if settings.rings == "response":
+        sinogram = correct_response(sinogram)
+    elif settings.rings == "all":
+        sinogram = remove_stripes(
+            sinogram,
+            snr=settings.ring_snr,
+            large_width_px=settings.ring_large_width_px,
+            small_width_px=settings.ring_small_width_px,
+        )
+    elif settings.rings == "sorting":
+        sinogram = remove_stripes_by_sorting(sinogram, settings.ring_small_width_px)
+    return sinogram, zingers
 
 
 def reconstruct_nxtomo(
@@ -239,12 +293,13 @@ def reconstruct_nxtomo(
                 ingest.put(index, frame)
                 progress("normalise", (index + 1) / len(scan.angles_deg))
             normalised = time.perf_counter()
-            axis = find_axis(ingest, scan.angles_deg, settings.reconstruction)
+            first = find_axis(ingest, scan.angles_deg, settings.reconstruction)
+            axis = refined_axis(ingest, scan.angles_deg, first, settings.reconstruction)
             found = time.perf_counter()
             result = reconstruct(
                 ingest,
                 scan.angles_deg,
-                axis,
+                axis.column_px,
                 out_dir / "tomogram.h5",
                 settings.reconstruction,
                 voxel_size_um=pixel_size_um,
@@ -256,6 +311,8 @@ def reconstruct_nxtomo(
         "scan_file": str(path),
         "tomogram_file": str(result.tomogram_file),
         "shape": list(result.shape),
+        "rotation_axis_spread_px": _number(axis.spread_px),
+        "rotation_axis_half_turn_px": axis.half_turn_px,
         "voxel_size_um": pixel_size_um,
         "seconds": seconds | result.seconds,
     }
@@ -276,3 +333,8 @@ def reconstruct_nxtomo(
         seconds | result.seconds | {"measure": time.perf_counter() - measuring}
     )
     return answer
+
+
+def _number(value: float) -> float | None:
+    """Return None for what is no number: JSON has no word for it."""
+    return value if np.isfinite(value) else None

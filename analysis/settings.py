@@ -24,12 +24,22 @@ class ReconstructionSettings(BaseModel):
     rotation_axis_px: float | None = Field(
         default=None, description="column of the axis; found from the frames if absent"
     )
-    rings: Literal["none", "sorting"] = Field(
-        default="sorting", description="ring removal of Vo 2018"
+    axis_jump_px: float = Field(
+        default=1.0, gt=0, description="a change between scans that is flagged (px)"
     )
-    ring_width_px: int = Field(
-        default=21, ge=3, le=501, description="odd; wider stripes stay"
+    zinger_threshold: float = Field(
+        default=0.3, ge=0, description="bright spots deeper than this go; 0 keeps all"
     )
+    rings: Literal["none", "response", "sorting", "all"] = Field(
+        default="response",
+        description="response: one offset per detector column, keeps cracks; sorting, "
+        "all: algorithms of Vo 2018, blur what stands through the axis",
+    )
+    ring_snr: float = Field(
+        default=3.0, gt=0, le=100, description="greater finds fewer large stripes"
+    )
+    ring_large_width_px: int = Field(default=51, ge=5, le=501, description="odd")
+    ring_small_width_px: int = Field(default=21, ge=3, le=501, description="odd")
     air_columns_px: int = Field(
         default=8, ge=0, description="columns of air on either side; 0: no correction"
     )
@@ -48,7 +58,10 @@ class ReconstructionSettings(BaseModel):
     preview_interval_s: float = Field(default=5.0, gt=0, description="wall time")
 
     @model_validator(mode="after")
-    def _ranges_ascend(self) -> "ReconstructionSettings":
+    def _fits_together(self) -> "ReconstructionSettings":
+        for name in ("ring_large_width_px", "ring_small_width_px"):
+            if getattr(self, name) % 2 == 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be odd")
         if self.rows is not None and not 0 <= self.rows[0] < self.rows[1]:
             raise ValueError(f"rows is {self.rows}; it must be start < stop, from 0")
         return self

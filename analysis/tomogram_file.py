@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from analysis.errors import DataError
 
 CHUNK = (16, 256, 256)
+"""At most; a side is cut into equal pieces, so that none stands half empty."""
 
 
 class TomogramWriter(AbstractContextManager["TomogramWriter"]):
@@ -97,7 +98,10 @@ class TomogramWriter(AbstractContextManager["TomogramWriter"]):
             }
         )
         shape = tuple(length // factor for length in self._shape)
-        chunk = tuple(min(a, b) for a, b in zip(CHUNK, shape, strict=True))
+        chunk = tuple(
+            -(-length // -(-length // most))
+            for length, most in zip(shape, CHUNK, strict=True)
+        )
         data = group.create_dataset(
             "data", shape, np.float32, chunks=chunk, fillvalue=np.nan
         )

@@ -66,35 +66,48 @@ class TomopyGridrec:
         """Turn sinograms (slice, angle, x) into slices (slice, y, x)."""
         # No dependency: TomoPy has no wheel, and most machines go without it.
         tomopy = importlib.import_module("tomopy")
-        beside = self._width // 2 if self._edge else 0
-        padded = np.pad(sinograms, ((0, 0), (0, 0), (beside, beside)), mode="edge")
+        # An even width: about an odd one TomoPy turns between two pixels.
+        left = self._width // 2 if self._edge else 0
+        right = left + self._width % 2
+        padded = np.pad(
+            sinograms,
+            ((0, 0), (0, 0), (left, right)),
+            mode="edge" if self._edge else "constant",
+        )
         slices: NDArray[Any] = tomopy.recon(
             padded,
             self._angles_rad,
-            center=self._axis_px + beside,
+            center=self._axis_px + left,
             sinogram_order=True,
             algorithm="gridrec",
             filter_name=self._filter,
             ncore=self._threads,
         )
-        inside = slice(beside, beside + self._width)
-        turned = upright(slices[:, inside, inside])
+        turned = upright(slices, self._width)
         if out is None:
             return turned
         out[:] = turned
         return out
 
 
-def upright(slices: NDArray[np.float32]) -> NDArray[np.float32]:
+def upright(slices: NDArray[np.float32], size: int) -> NDArray[np.float32]:
     """Turn TomoPy's slices the way ours stand and clear what lies off the circle.
 
     Parameters
     ----------
-    slices : ndarray, shape (slice, size, size), float32
-        With the axis of rotation at row ``size // 2 - 1`` from below.
+    slices : ndarray, shape (slice, width, width), float32
+        Width even, the axis of rotation at row ``width / 2 - 1``, column
+        ``width / 2``, y up.
+    size : int
+        Rows and columns wanted, axis at pixel (size // 2, size // 2).
+
+    Returns
+    -------
+    ndarray, shape (slice, size, size), float32
     """
-    size = slices.shape[1]
-    turned = np.ascontiguousarray(slices[:, ::-1], dtype=np.float32)
+    start = slices.shape[1] // 2 - size // 2
+    inside = slice(start, start + size)
+    turned = np.ascontiguousarray(slices[:, ::-1][:, inside, inside], np.float32)
     place = np.arange(size) - size // 2
     off = place[:, None] ** 2 + place[None] ** 2 > (size / 2) ** 2
     turned[:, off] = 0

@@ -38,11 +38,13 @@ from analysis.messages import (
     ToWorker,
     WorkerReady,
 )
-from analysis.pipeline import find_axis, reconstruct
+from analysis.pipeline import find_axis, reconstruct, refined_axis
 from analysis.preview import write_slices
-from analysis.rings import remove_stripes_by_sorting
+from analysis.rings import correct_response
+from analysis.rotation_axis import refine_axis
 from analysis.settings import AnalysisSettings
 from analysis.volume import Hdf5Volume
+from analysis.zingers import remove_zingers
 
 NICENESS = 10
 DATASET = "entry/data/data"
@@ -78,7 +80,6 @@ class _Scan:
     waiting: dict[str, int] = field(default_factory=dict)
     taken: dict[str, int] = field(default_factory=dict)
     last_preview: float = 0.0
-    preview_axis_px: float | None = None
     seconds: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -140,6 +141,7 @@ class _Job:
 
     scan: _Scan
     angles_deg: NDArray[np.float64]
+    axis_px: float
 
 
 def run_worker(inbox: Inbox, outbox: Outbox, settings: AnalysisSettings) -> None:
@@ -185,7 +187,9 @@ def warm_up() -> None:
             ingest.put(index, np.full((LANES, 32), 900, np.uint16))
         ingest.preview.slices(angles, 15.5)
         sinograms = ingest.store.band(0)
-    remove_stripes_by_sorting(sinograms[0], 3)
+    remove_zingers(sinograms[0], 1.0)
+    correct_response(sinograms[0])
+    refine_axis(sinograms[:2], angles, 15.5)
     Gridrec(angles, 32, 15.5, threads=1).reconstruct(sinograms)
     warm_up_measurement()
 
@@ -325,11 +329,10 @@ class _Listener:
         scan.seconds["axis"] = time.perf_counter() - begun
         self._draw(scan, angles, self._axis_px, final=True)
         scan.seconds["preview"] = time.perf_counter() - begun - scan.seconds["axis"]
-        scan.preview_axis_px = self._axis_px
         for file in scan.files.values():
             file.close()
         del self._scans[message.scan_id]
-        self._jobs.put(_Job(scan, angles))
+        self._jobs.put(_Job(scan, angles, self._axis_px))
 
     def _fail(self, scan_id: str, stage: str, error: Exception) -> None:
         scan = self._scans.pop(scan_id, None)
@@ -345,6 +348,16 @@ class _Analyst:
     def __init__(self, outbox: Outbox, settings: AnalysisSettings) -> None:
         self._outbox = outbox
         self._settings = settings
+        self._axis_px: float | None = None
+
+    def _jumped(self, axis_px: float) -> bool:
+        """Whether the axis is elsewhere than in the scan before: a sample that moved.
+
+        The axis is fixed in the laboratory; what is found of it moves with the sample
+        only if the sample moves while it turns, or the camera is knocked.
+        """
+        limit = self._settings.reconstruction.axis_jump_px
+        return self._axis_px is not None and abs(axis_px - self._axis_px) > limit
 
     def work(self, job: _Job) -> None:
         """Reconstruct and measure; report what came of it."""
@@ -360,14 +373,17 @@ class _Analyst:
 
     def _work(self, job: _Job, stage: list[str]) -> TomogramMeasured:
         scan, about = job.scan, job.scan.about
-        axis = scan.preview_axis_px
-        if axis is None:
-            raise DataError(f"{about.scan_id}: the rotation axis was not found")
         begun = time.perf_counter()
+        axis = refined_axis(
+            scan.ingest, job.angles_deg, job.axis_px, self._settings.reconstruction
+        )
+        refined = time.perf_counter()
+        scan.seconds["axis"] += refined - begun
+        jumped = self._jumped(axis.column_px)
         result = reconstruct(
             scan.ingest,
             job.angles_deg,
-            axis,
+            axis.column_px,
             about.tomogram_file,
             self._settings.reconstruction,
             voxel_size_um=about.pixel_size_um,
@@ -394,13 +410,17 @@ class _Analyst:
         self._outbox.put(StageProgress(about.scan_id, "measure", 1.0))
         end = time.perf_counter()
         seconds = scan.seconds | result.seconds | {"measure": end - reconstructed}
+        self._axis_px = axis.column_px
         row: dict[str, float | int | str | None] = {
             "rotation_axis_px": round(result.rotation_axis_px, 3),
+            "rotation_axis_sd_px": _rounded(axis.spread_px),
+            "sample_moved": jumped,
             "engine": result.engine,
             "num_projections": result.num_projections,
             "missing_projections": result.num_missing,
             "dead_pixels": result.pixels.dead + result.pixels.hot,
             "clamped_values": result.pixels.clamped,
+            "zingers": result.pixels.zingers,
             "seconds": round(end - begun, 3),
         }
         return TomogramMeasured(
@@ -410,6 +430,10 @@ class _Analyst:
             tuple(measured.pictures),
             seconds,
         )
+
+
+def _rounded(value: float) -> float | None:
+    return round(value, 3) if np.isfinite(value) else None
 
 
 def one_line(error: BaseException) -> str:
