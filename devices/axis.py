@@ -5,7 +5,9 @@ Drives the EPICS motor record through `ophyd.EpicsMotor`.
 
 from __future__ import annotations
 
+import logging
 import math
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +22,11 @@ from .waiting import SignalStatus
 MOVE_MARGIN_S = 20.0
 MOVE_MARGIN_FRAC = 0.2
 STOP_TIMEOUT_S = 20.0
+REREAD_S = 1.0
+# Twice, so that the usual update comes first when all is well.
+REREADS_TO_BELIEVE = 2
+
+logger = logging.getLogger(__name__)
 
 
 class ArrivalStatus(DeviceStatus):
@@ -35,11 +42,35 @@ class ArrivalStatus(DeviceStatus):
         super().__init__(axis, call_stop_on_failure=False)
         self._move = move
         self._target = target
+        self._ended = threading.Event()
         move.add_callback(self._moved)
+        threading.Thread(
+            target=self._reread, daemon=True, name=f"{axis.name} moves"
+        ).start()
 
     def watch(self, func: Callable[..., Any]) -> None:
         """Report progress of the move to `func`."""
         self._move.watch(func)
+
+    def _reread(self) -> None:
+        """Ask the record itself now and then: an update may be lost on its way."""
+        axis: Any = self.device
+        arrived = 0
+        while not self._ended.wait(REREAD_S):
+            try:
+                standing = axis.motor_done_move.get(use_monitor=False) == 1
+                position = axis.user_readback.get(use_monitor=False)
+            except Exception as error:  # noqa: BLE001 - the move's timeout decides
+                logger.warning("%s: %s", axis.name, error)
+                continue
+            there = standing and abs(position - self._target) <= axis.tolerance
+            arrived = arrived + 1 if there else 0
+            if arrived >= REREADS_TO_BELIEVE and not self._move.done:
+                axis.settle()
+
+    def _settled(self) -> None:
+        self._ended.set()
+        super()._settled()
 
     def _moved(self, move: MoveStatus) -> None:
         axis = self.device
@@ -165,6 +196,10 @@ class Axis(EpicsMotor):
         if wait:
             status.wait()
         return status
+
+    def settle(self) -> None:
+        """End the move in progress: it has arrived although no update said so."""
+        self._done_moving(success=True)
 
     def stopped(self) -> SignalStatus:
         """Return a status that is done when the motor stands."""

@@ -8,6 +8,7 @@ say which frames of which file exist.
 from __future__ import annotations
 
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from .waiting import SignalStatus
 SET_TIMEOUT_S = 10.0
 OPEN_TIMEOUT_S = 20.0
 CLOSE_TIMEOUT_S = 60.0
+REREAD_S = 0.5
 PRIME_EXPOSURE_S = 0.005
 PRIME_TIMEOUT_S = 20.0
 # What a reader sees: a frame counts once it is flushed, so flush about this often.
@@ -318,7 +320,7 @@ class Camera(Device):
             )
 
     def _write_error(self) -> str:
-        status = self.hdf.write_status.get(as_string=True)
+        status = self.hdf.write_status.get(as_string=True, use_monitor=False)
         if status == "Write OK":
             return ""
         return str(self.hdf.write_message.get(as_string=True)) or status
@@ -461,16 +463,19 @@ def _wait_for(
 
     signal.subscribe(changed, run=True)
     try:
-        waited_s = 0.0
-        while not reached.wait(0.1):
-            waited_s += 0.1
+        deadline_s = time.monotonic() + timeout_s
+        while not reached.wait(REREAD_S):
+            # An update may be lost on its way: ask the IOC itself.
+            present = signal.get(use_monitor=False)
+            if present == wanted:
+                return True
             error = give_up() if give_up is not None else ""
             if error:
                 raise WriterError(f"waited for {what}: the writer says '{error}'")
-            if waited_s >= timeout_s:
+            if time.monotonic() >= deadline_s:
                 raise DeviceError(
                     f"waited {timeout_s:g} s for {what}; {signal.pvname} reads"
-                    f" {signal.get(use_monitor=False)}: check the IOC"
+                    f" {present}: check the IOC"
                 )
     finally:
         signal.clear_sub(changed)

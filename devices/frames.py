@@ -91,6 +91,8 @@ class FramesStatus(DeviceStatus):
         if captured > self._captured:
             self._captured = captured
             self._last_s = time.monotonic()
+        elif captured < self._captured:
+            return
         for report in self._reporters:
             report(
                 name=self.device.name,
@@ -103,7 +105,8 @@ class FramesStatus(DeviceStatus):
                 time_elapsed=self._last_s - self._began_s,
                 time_remaining=None,
             )
-        self._changed.set()
+        if captured >= self._number:
+            self._changed.set()
 
     def _capture_changed(self, **_kwargs: Any) -> None:
         self._changed.set()
@@ -132,7 +135,9 @@ class FramesStatus(DeviceStatus):
             now_s = time.monotonic()
             try:
                 error = self._write_error()
-                writing = bool(self._hdf.capture.get())
+                # An update may be lost on its way: ask the IOC itself.
+                writing = bool(self._hdf.capture.get(use_monitor=False))
+                self._captured_changed(self._hdf.num_captured.get(use_monitor=False))
             except Exception as lost:  # noqa: BLE001 - handed on by the status
                 self._end(
                     DeviceError(

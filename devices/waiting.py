@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +14,9 @@ from ophyd.status import DeviceStatus
 from .errors import DeviceError
 
 ELAPSED_MARGIN_S = 30.0
+REREAD_S = 1.0
+
+logger = logging.getLogger(__name__)
 
 
 class SignalStatus(DeviceStatus):
@@ -32,7 +37,7 @@ class SignalStatus(DeviceStatus):
     refused : callable, optional
         Tells whether a value means that it will never come.
     run : bool
-        Whether the present value counts.
+        Whether the present value counts; else only changes that are monitored.
     """
 
     def __init__(
@@ -54,10 +59,11 @@ class SignalStatus(DeviceStatus):
         self._refused = refused
         self._ending = threading.Lock()
         self._over = False
-        self._timer = threading.Timer(timeout_s, self._too_late)
-        self._timer.daemon = True
-        self._timer.start()
+        self._ended = threading.Event()
         signal.subscribe(self._changed, run=run)
+        threading.Thread(
+            target=self._reread, args=(run,), daemon=True, name=f"{device.name} waits"
+        ).start()
 
     def finish(self) -> None:
         """End the wait because something else shows that it is over."""
@@ -76,6 +82,20 @@ class SignalStatus(DeviceStatus):
                     " clear its fault, then go on"
                 )
             )
+
+    def _reread(self, run: bool) -> None:
+        """Ask the IOC itself now and then: an update may be lost on its way."""
+        deadline_s = time.monotonic() + self._timeout_s
+        while not self._ended.wait(
+            max(min(REREAD_S, deadline_s - time.monotonic()), 0.01)
+        ):
+            if run:
+                try:
+                    self._changed(self._signal.get(use_monitor=False))
+                except Exception as error:  # noqa: BLE001 - the deadline decides
+                    logger.warning("%s: %s", self.device.name, error)
+            if time.monotonic() >= deadline_s:
+                self._too_late()
 
     def _too_late(self) -> None:
         self._end(
@@ -98,7 +118,7 @@ class SignalStatus(DeviceStatus):
             self.set_exception(error)
 
     def _settled(self) -> None:
-        self._timer.cancel()
+        self._ended.set()
         self._signal.clear_sub(self._changed)
         super()._settled()
 
