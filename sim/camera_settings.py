@@ -25,8 +25,12 @@ class CameraSettings(BaseModel):
     shot_noise: bool = True
     imperfect_pixels_fraction: float = Field(default=2e-4, ge=0, lt=0.05)
     """Share of pixels whose gain is off by several per cent: they make rings."""
-    dead_pixels_fraction: float = Field(default=0.0, ge=0, lt=0.01)
-    hot_pixels_fraction: float = Field(default=0.0, ge=0, lt=0.01)
+    dead_pixels_fraction: float = Field(default=1e-5, ge=0, lt=0.01)
+    hot_pixels_fraction: float = Field(default=1e-5, ge=0, lt=0.01)
+    flickering_pixels_fraction: float = Field(default=1e-5, ge=0, lt=0.01)
+    """Share of pixels whose gain jumps between two values from frame to frame."""
+    zingers_per_frame: float = Field(default=1.0, ge=0)
+    """Mean number of X-rays that hit a full sensor itself, per 5.5 million pixels."""
 
     # beam
     flat_counts_per_s: float = Field(default=230_000.0, gt=0)
@@ -38,6 +42,12 @@ class CameraSettings(BaseModel):
     """Relative amplitude of stripes and scintillator marks in the flat field."""
     beam_drift_px_per_h: float = Field(default=1.0, ge=0)
     """How fast the beam moves over the detector, vertically."""
+    pink: bool = True
+    """A spectrum from 18 keV to 24.35 keV, which hardens; else one energy."""
+    photon_energy_kev: float = Field(default=22.3, gt=0)
+    """Mean energy, for the phase."""
+    propagation_mm: float = Field(default=0.0, ge=0, le=2000)
+    """Distance to the scintillator that makes phase fringes; 0 for none."""
 
     # optics and geometry
     blur_px: float = Field(default=0.6, ge=0, le=5)
@@ -46,6 +56,14 @@ class CameraSettings(BaseModel):
     """Column of the rotation axis, counted from the middle of the detector."""
     pellet_row_offset_px: float = 0.0
     """Row of the middle of the pellet, counted from the middle of the detector."""
+    axis_tilt_deg: float = Field(default=0.0, ge=-5, le=5)
+    """Tilt of the rotation axis in the plane of the detector."""
+    wobble_um: float = Field(default=0.04, ge=0)
+    """Run-out of the rotation stage, sideways and in height."""
+    drift_um: float = Field(default=0.3, ge=0)
+    """How far the cell has typically moved between the first scan and a late one."""
+    distortion_at_corner_px: float = Field(default=0.0, ge=-50, le=50)
+    """Shift by the lens of the detector's corners, outwards."""
     cell_offset_um: tuple[float, float] = (3.0, -2.0)
     """Place of the cell's axis relative to the rotation axis, at 0 and 90 degrees."""
 

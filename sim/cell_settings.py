@@ -161,6 +161,9 @@ class CellSettings(BaseModel):
 
     electrolyte_attenuation_per_cm: float = Field(default=7.86, gt=0)
     lithium_attenuation_per_cm: float = Field(default=0.095, ge=0)
+    electrolyte_delta: float = Field(default=7.70e-7, ge=0)
+    lithium_delta: float = Field(default=1.93e-7, ge=0)
+    """Decrements of the refractive index, for the phase."""
     wall_attenuation_per_cm: float = Field(default=0.6, ge=0)
     """A polymer body at the mean energy; an assumption, not a datum of the paper."""
 

@@ -121,6 +121,15 @@ def with_fragments(
     )
 
 
+def scan_drift_um(drift_um: float, state: CellState) -> np.ndarray:
+    """Return how far the whole cell has moved since the beginning: x, y, down."""
+    rng = np.random.default_rng([state.seed, _STREAM, 1])
+    pace = rng.uniform(0.05, 0.35, (3, 3))
+    phase = rng.uniform(0, 2 * np.pi, (3, 3))
+    swings = np.sin(pace * state.half_cycles + phase) - np.sin(phase)
+    return drift_um * swings.sum(axis=0) / np.sqrt(3)
+
+
 def _smooth_vectors(
     x_um: np.ndarray, y_um: np.ndarray, radius_um: float, seed: int
 ) -> np.ndarray:

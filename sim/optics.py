@@ -9,6 +9,8 @@ from scipy.ndimage import gaussian_filter
 from sim.camera_settings import CameraSettings
 
 _STREAM = 0xBEA3
+# Pixels of the sensor that the rate of zingers is given for.
+_FULL_SENSOR = 2560 * 2160
 
 
 @dataclass(frozen=True)
@@ -21,10 +23,13 @@ class Sensor:
         Response to light; 0 for a dead pixel.
     dark_rate_e_per_s : numpy.ndarray
         Dark current.
+    flickering : numpy.ndarray
+        (n,) flat indices of pixels whose gain jumps.
     """
 
     gain: np.ndarray
     dark_rate_e_per_s: np.ndarray
+    flickering: np.ndarray
 
 
 def make_sensor(camera: CameraSettings, seed: int) -> Sensor:
@@ -40,7 +45,33 @@ def make_sensor(camera: CameraSettings, seed: int) -> Sensor:
     gain[flaw < camera.dead_pixels_fraction] = 0
     hot = flaw > 1 - camera.hot_pixels_fraction
     dark[hot] += 0.3 * camera.flat_counts_per_s * camera.electrons_per_count
-    return Sensor(gain, dark)
+    flickers = rng.random(shape, dtype=np.float32) < camera.flickering_pixels_fraction
+    return Sensor(gain, dark, np.flatnonzero(flickers))
+
+
+def disturb(
+    electrons: np.ndarray, sensor: Sensor, camera: CameraSettings, frame_seed: list[int]
+) -> None:
+    """Let pixels flicker and stray X-rays hit the sensor, in place.
+
+    Parameters
+    ----------
+    electrons : numpy.ndarray
+        (rows, columns) float32.
+    sensor, camera
+        The camera.
+    frame_seed : list[int]
+        Numbers that belong to the frame alone.
+    """
+    rng = np.random.default_rng(frame_seed)
+    jumps = rng.random(len(sensor.flickering)) < 0.5
+    electrons.ravel()[sensor.flickering[jumps]] *= 0.85
+    mean = camera.zingers_per_frame * electrons.size / _FULL_SENSOR
+    full_e = 65535 * camera.electrons_per_count
+    for _ in range(rng.poisson(mean)):
+        r, c = rng.integers(electrons.shape[0]), rng.integers(electrons.shape[1])
+        size = rng.integers(1, 3)
+        electrons[r : r + size, c : c + size] += full_e * rng.uniform(0.3, 2.0)
 
 
 class Beam:

@@ -12,13 +12,18 @@ from sim.camera_noise import expose
 from sim.camera_settings import CameraSettings
 from sim.cell import CellState
 from sim.cell_settings import CellSettings, CrackSettings
+from sim.displacement import scan_drift_um
+from sim.distortion import warp
 from sim.lattice import Lattice
-from sim.optics import Beam, Sensor, blur, blur_kernel, make_sensor
+from sim.optics import Beam, Sensor, blur, blur_kernel, disturb, make_sensor
 from sim.projection import chord_px, project_columns, row_cover
+from sim.propagation import propagate, wavelength_um
+from sim.spectrum import hardening_polynomial
 from sim.voxels import CellShape, CellShaper, CellVoxels
 
 # Less than this part of a voxel is not worth projecting.
 _UNSEEN = 1e-5
+_STREAM = 0xF7A3
 
 
 @dataclass(frozen=True)
@@ -35,7 +40,11 @@ class Prepared:
         (n,) places of the columns that differ from an intact cell.
     missing : numpy.ndarray
         (n, rows) float32 electrolyte that an intact cell has more there, as a part
-        of the voxel.
+        of the voxel, by attenuation.
+    missing_phase : numpy.ndarray or None
+        The same by phase; None where there are no fringes.
+    drift_px : tuple[float, float, float]
+        How far the whole cell has moved: x, y, down.
     """
 
     shape: CellShape
@@ -43,6 +52,8 @@ class Prepared:
     x_px: np.ndarray
     y_px: np.ndarray
     missing: np.ndarray
+    missing_phase: np.ndarray | None
+    drift_px: tuple[float, float, float]
 
     @property
     def state(self) -> CellState:
@@ -72,6 +83,9 @@ class Projector:
         self._beam = Beam(camera, seed)
         self._sensor: Sensor = make_sensor(camera, seed)
         self._kernel = blur_kernel(camera.blur_px)
+        self._hardening = hardening_polynomial()
+        rng = np.random.default_rng([seed, _STREAM])
+        self._wobble_phase = rng.uniform(0, 2 * np.pi, 2)
         self._columns = np.arange(camera.num_columns, dtype=float)
         self._rows = np.arange(camera.num_rows, dtype=float)
 
@@ -102,16 +116,29 @@ class Projector:
         """Work out the cell's shape at a state."""
         shape = self.shaper.shape(state)
         voxels = self.shaper.voxels(shape, self.lattice)
-        missing = self.shaper.missing(shape, voxels)
+        cell = self.cell
+        missing = self.shaper.missing(
+            shape,
+            voxels,
+            cell.lithium_attenuation_per_cm / cell.electrolyte_attenuation_per_cm,
+        )
+        phase = None
+        if self.camera.propagation_mm > 0:
+            phase = self.shaper.missing(
+                shape, voxels, cell.lithium_delta / cell.electrolyte_delta
+            )
         columns = np.flatnonzero(np.abs(missing).max(axis=1) > _UNSEEN)
         half = self.lattice.width // 2
         y, x = np.divmod(columns, self.lattice.width)
+        drift = scan_drift_um(self.camera.drift_um, state) / self.camera.pixel_size_um
         return Prepared(
             shape=shape,
             voxels=voxels,
             x_px=(x - half).astype(np.float64),
             y_px=(y - half).astype(np.float64),
             missing=missing[columns],
+            missing_phase=None if phase is None else phase[columns],
+            drift_px=(float(drift[0]), float(drift[1]), float(drift[2])),
         )
 
     def frame(
@@ -159,15 +186,16 @@ class Projector:
         shape = (camera.num_rows, camera.num_columns)
         if shutter_open and ring_current_ma > 0:
             light = self._beam.intensity(time_s)
-            depth = self._optical_depth(prepared, angle_deg, sample_out_mm, sample_y_mm)
-            if depth is not None:
-                light = light * np.exp(-depth)
+            place = self._place(prepared, angle_deg, sample_out_mm, sample_y_mm)
+            if place is not None and prepared is not None:
+                light = light * self._transmission(prepared, angle_deg, place)
             light = blur(np.ascontiguousarray(light, dtype=np.float32), self._kernel)
             scale = camera.flat_counts_per_s * exposure_time_s
             scale *= ring_current_ma / camera.nominal_ring_current_ma
             light *= np.float32(scale * camera.electrons_per_count)
         else:
             light = np.zeros(shape, dtype=np.float32)
+        disturb(light, self._sensor, camera, [self.seed, frame_index, _STREAM])
         return expose(
             light,
             self._sensor.gain,
@@ -195,93 +223,161 @@ class Projector:
         numpy.ndarray
             (num_rows, num_columns) float32, dimensionless.
         """
-        depth = self._optical_depth(prepared, angle_deg, sample_out_mm, sample_y_mm)
-        if depth is None:
+        place = self._place(prepared, angle_deg, sample_out_mm, sample_y_mm)
+        if place is None:
             shape = (self.camera.num_rows, self.camera.num_columns)
             return np.zeros(shape, dtype=np.float32)
-        return depth
+        electrolyte, other = self._depths(prepared, angle_deg, place)
+        return (electrolyte + other).astype(np.float32)
 
-    def _optical_depth(
+    def _place(
         self,
         prepared: Prepared | None,
         angle_deg: float,
         sample_out_mm: float,
         sample_y_mm: float,
-    ) -> np.ndarray | None:
-        cell, camera = self.cell, self.camera
+    ) -> tuple[float, float] | None:
+        """Return the column of the cell's axis and the row of its middle, if seen."""
+        camera = self.camera
         pixel_mm = camera.pixel_size_um / 1000
         angle = np.deg2rad(angle_deg)
-        beside, ahead = camera.cell_offset_um
-        middle = camera.rotation_axis_px + sample_out_mm / pixel_mm
-        middle += (beside * np.cos(angle) + ahead * np.sin(angle)) / 1000 / pixel_mm
-        if abs(middle - camera.num_columns / 2) > camera.num_columns / 2 + (
-            self._outer_radius_mm() / pixel_mm + 2
-        ):
+        drift = (0.0, 0.0, 0.0) if prepared is None else prepared.drift_px
+        beside = camera.cell_offset_um[0] / camera.pixel_size_um + drift[0]
+        ahead = camera.cell_offset_um[1] / camera.pixel_size_um + drift[1]
+        wobble = camera.wobble_um / camera.pixel_size_um
+        column = camera.rotation_axis_px + sample_out_mm / pixel_mm
+        column += beside * np.cos(angle) + ahead * np.sin(angle)
+        column += wobble * np.sin(3 * angle + self._wobble_phase[0])
+        row = camera.pellet_row_px - sample_y_mm / pixel_mm + drift[2]
+        row += wobble * np.sin(2 * angle + self._wobble_phase[1])
+        half = camera.num_columns / 2
+        if abs(column - half) > half + self._outer_radius_mm() / pixel_mm + 2:
             return None
         if prepared is None:
             raise ValueError(
                 f"the sample is in view (sample_out_mm is {sample_out_mm}) and no "
                 "state of the cell was prepared: call prepare(state) first"
             )
-        per_px = camera.pixel_size_um * 1e-4
-        middle_row = camera.pellet_row_px - sample_y_mm / pixel_mm
-        thickness = cell.pellet_thickness_mm / pixel_mm
-        top, bottom = middle_row - thickness / 2, middle_row + thickness / 2
+        return float(column), float(row)
 
+    def _transmission(
+        self, prepared: Prepared, angle_deg: float, place: tuple[float, float]
+    ) -> np.ndarray:
+        """Return the light behind the cell relative to the light before it."""
+        camera = self.camera
+        electrolyte, depth = self._depths(prepared, angle_deg, place)
+        if camera.pink:
+            first, second, third, fourth = self._hardening
+            depth += electrolyte * (
+                first
+                + electrolyte * (second + electrolyte * (third + electrolyte * fourth))
+            )
+        else:
+            depth += electrolyte
+        if prepared.missing_phase is None:
+            light = np.exp(-depth)
+        else:
+            light = propagate(
+                depth,
+                self._phase(prepared, angle_deg, place),
+                camera.propagation_mm,
+                camera.photon_energy_kev,
+                camera.pixel_size_um,
+            )
+        if camera.axis_tilt_deg or camera.distortion_at_corner_px:
+            light = warp(
+                light,
+                tilt_deg=camera.axis_tilt_deg,
+                pivot=(camera.pellet_row_px, camera.rotation_axis_px),
+                corner_shift_px=camera.distortion_at_corner_px,
+            )
+        return light
+
+    def _depths(
+        self, prepared: Prepared, angle_deg: float, place: tuple[float, float]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the optical depth of the electrolyte, and of all else, float32.
+
+        Cracks and lithium within the pellet's place count with the electrolyte.
+        """
+        cell = self.cell
+        per_px = self.camera.pixel_size_um * 1e-4
+        pellet, foils = self._paths_px(prepared, place)
+        self._take_missing(pellet, prepared, prepared.missing, angle_deg, place)
+        pellet *= np.float32(cell.electrolyte_attenuation_per_cm * per_px)
+        foils *= np.float32(cell.lithium_attenuation_per_cm * per_px)
+        if cell.wall_inner_diameter_mm is not None:
+            pixel_mm = self.camera.pixel_size_um / 1000
+            inner = cell.wall_inner_diameter_mm / 2
+            outer = inner + cell.wall_thickness_mm
+            wall = chord_px(self._columns, place[0], outer / pixel_mm)
+            wall -= chord_px(self._columns, place[0], inner / pixel_mm)
+            foils += (wall * cell.wall_attenuation_per_cm * per_px).astype(np.float32)
+        return pellet, foils
+
+    def _phase(
+        self, prepared: Prepared, angle_deg: float, place: tuple[float, float]
+    ) -> np.ndarray:
+        """Return the phase shift by pellet and foils in radians."""
+        cell, camera = self.cell, self.camera
+        pellet, foils = self._paths_px(prepared, place)
+        missing = prepared.missing_phase
+        if missing is not None:
+            self._take_missing(pellet, prepared, missing, angle_deg, place)
+        wave_px = wavelength_um(camera.photon_energy_kev) / camera.pixel_size_um
+        path = cell.electrolyte_delta * pellet + cell.lithium_delta * foils
+        return -2 * np.pi / wave_px * path
+
+    def _paths_px(
+        self, prepared: Prepared, place: tuple[float, float]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the path through an intact pellet, and through the foils."""
+        cell = self.cell
+        pixel_mm = self.camera.pixel_size_um / 1000
+        column, row = place
+        half = cell.pellet_thickness_mm / 2 / pixel_mm
         radius = cell.pellet_diameter_mm / 2 / pixel_mm
-        pellet = chord_px(self._columns, middle, radius)
-        pellet *= cell.electrolyte_attenuation_per_cm * per_px
-        depth = np.outer(row_cover(self._rows, top, bottom), pellet)
+        chord = chord_px(self._columns, column, radius)
+        rows = row_cover(self._rows, row - half, row + half)
+        pellet = np.outer(rows, chord).astype(np.float32)
 
         diameter_mm = cell.lithium_diameter_mm or cell.pellet_diameter_mm
-        foil = chord_px(self._columns, middle, diameter_mm / 2 / pixel_mm)
-        foil *= cell.lithium_attenuation_per_cm * per_px
-        anode = prepared.shape.foils.anode_um / camera.pixel_size_um
-        cathode = prepared.shape.foils.cathode_um / camera.pixel_size_um
-        rows = row_cover(self._rows, top - anode, top)
-        rows = rows + row_cover(self._rows, bottom, bottom + cathode)
-        depth += np.outer(rows, foil)
-
-        if cell.wall_inner_diameter_mm is not None:
-            inner = cell.wall_inner_diameter_mm / 2
-            wall = chord_px(
-                self._columns, middle, (inner + cell.wall_thickness_mm) / pixel_mm
-            )
-            wall -= chord_px(self._columns, middle, inner / pixel_mm)
-            depth += wall * (cell.wall_attenuation_per_cm * per_px)
-
-        if len(prepared.missing):
-            self._take_missing(depth, prepared, angle_deg, middle, middle_row, per_px)
-        return depth.astype(np.float32)
+        chord = chord_px(self._columns, column, diameter_mm / 2 / pixel_mm)
+        foils = prepared.shape.foils
+        anode = foils.anode_um / self.camera.pixel_size_um
+        cathode = foils.cathode_um / self.camera.pixel_size_um
+        rows = row_cover(self._rows, row - half - anode, row - half)
+        rows = rows + row_cover(self._rows, row + half, row + half + cathode)
+        return pellet, np.outer(rows, chord).astype(np.float32)
 
     def _take_missing(
         self,
-        depth: np.ndarray,
+        path: np.ndarray,
         prepared: Prepared,
+        missing: np.ndarray,
         angle_deg: float,
-        middle: float,
-        middle_row: float,
-        per_px: float,
+        place: tuple[float, float],
     ) -> None:
-        missing = project_columns(
+        if not len(missing):
+            return
+        lines = project_columns(
             prepared.x_px,
             prepared.y_px,
-            prepared.missing,
+            missing,
             angle_deg=angle_deg,
-            middle=middle,
+            middle=place[0],
             num_columns=self.camera.num_columns,
         ).T
-        missing = missing * (self.cell.electrolyte_attenuation_per_cm * per_px)
-        shift = middle_row - self.camera.pellet_row_px
+        shift = place[1] - self.camera.pellet_row_px
         whole = int(np.floor(shift))
-        part = shift - whole
+        part = np.float32(shift - whole)
         for offset, weight in ((whole, 1 - part), (whole + 1, part)):
             if weight == 0:
                 continue
             first = self.lattice.first_row + offset
-            low, high = max(first, 0), min(first + len(missing), len(depth))
+            low, high = max(first, 0), min(first + len(lines), len(path))
             if high > low:
-                depth[low:high] -= weight * missing[low - first : high - first]
+                path[low:high] -= weight * lines[low - first : high - first]
 
     def _outer_radius_mm(self) -> float:
         cell = self.cell

@@ -100,6 +100,8 @@ class TruthFile:
         lattice, camera = voxels.lattice, self._projector.camera
         group.attrs["voxel_size_um"] = lattice.pitch_um
         group.attrs["first_row"] = lattice.first_row
+        group["drift_px"] = np.array(prepared.drift_px)
+        group["drift_px"].attrs["axes"] = "x, y, down"
         group.attrs["cell_offset_px"] = np.array(camera.cell_offset_um) / (
             lattice.pitch_um
         )

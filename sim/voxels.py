@@ -177,11 +177,19 @@ class CellShaper:
             shards *= 1 - body
         return CellVoxels(lattice, replace(cracks, cover=cover), filled, body, shards)
 
-    def missing(self, shape: CellShape, voxels: CellVoxels) -> np.ndarray:
+    def missing(
+        self, shape: CellShape, voxels: CellVoxels, lithium: float
+    ) -> np.ndarray:
         """Return what an intact cell has more in each voxel.
 
-        The intact cell is a cylinder of electrolyte between two of lithium; lithium
-        counts by its attenuation relative to the electrolyte's.
+        The intact cell is a cylinder of electrolyte between two of lithium.
+
+        Parameters
+        ----------
+        shape, voxels
+            The cell.
+        lithium : float
+            What lithium counts, relative to electrolyte.
 
         Returns
         -------
@@ -213,8 +221,7 @@ class CellShaper:
             lattice.pitch_um,
             -shape.foils.anode_um,
             thickness_um + shape.foils.cathode_um,
-            settings.lithium_attenuation_per_cm
-            / settings.electrolyte_attenuation_per_cm,
+            lithium,
         )
         return missing
 

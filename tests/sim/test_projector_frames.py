@@ -27,7 +27,14 @@ CELL = CellSettings(
     ),
     interface=InterfaceSettings(voids_per_mm2=0, shards_per_mm2=0),
 )
-CAMERA = CameraSettings(num_columns=160, num_rows=112, flat_counts_per_s=400_000)
+CAMERA = CameraSettings(
+    num_columns=160,
+    num_rows=112,
+    flat_counts_per_s=400_000,
+    wobble_um=0,
+    drift_um=0,
+    zingers_per_frame=0,
+)
 LIGHT = {
     "shutter_open": True,
     "ring_current_ma": 300.0,
