@@ -10,6 +10,11 @@ from devices.short_circuit import Alarm, GuardSettings, ShortCircuitRules
 PERIOD_S = 0.1
 CURRENT_MA = 4.712e-3
 NOISE_V = 1e-4
+# the figures that were asked for, and fewer for every day
+FEW_OR_MANY = pytest.mark.parametrize(
+    "count",
+    [25, pytest.param(1000, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])],
+)
 
 
 def healthy(
@@ -49,18 +54,20 @@ def kinds(alarms: tuple[Alarm, ...]) -> list[str]:
     return [alarm.kind for alarm in alarms]
 
 
-@pytest.mark.parametrize("sign", [1, -1])
-def test_healthy_half_cycles_raise_nothing(sign: int) -> None:
+@FEW_OR_MANY
+def test_healthy_half_cycles_raise_nothing(count: int) -> None:
     rng = np.random.default_rng(1)
-    for _ in range(60):
-        time_s, voltage_v = healthy(rng, 300.0, sign * CURRENT_MA)
-        assert judge(time_s, voltage_v, sign * CURRENT_MA) == ()
+    for number in range(count):
+        current_ma = CURRENT_MA if number % 2 == 0 else -CURRENT_MA
+        time_s, voltage_v = healthy(rng, 300.0, current_ma)
+        assert judge(time_s, voltage_v, current_ma) == (), f"half-cycle {number}"
 
 
-def test_hard_shorts_are_found_within_a_sample_and_the_persistence() -> None:
+@FEW_OR_MANY
+def test_hard_shorts_are_found_within_a_sample_and_the_persistence(count: int) -> None:
     rng = np.random.default_rng(2)
     settings = GuardSettings()
-    for _ in range(60):
+    for _ in range(count):
         time_s, voltage_v = healthy(rng, 120.0)
         onset = int(rng.integers(2, len(time_s) - 20))
         voltage_v[onset:] *= rng.uniform(0.0, 0.03)
@@ -76,13 +83,19 @@ def test_hard_shorts_are_found_within_a_sample_and_the_persistence() -> None:
 
 def test_a_collapse_shorter_than_the_persistence_is_no_hard_short() -> None:
     time_s, voltage_v = healthy(np.random.default_rng(3), 120.0)
-    voltage_v[600:602] = 0.0
-    assert "hard_short" not in kinds(judge(time_s, voltage_v))
+    voltage_v[600] = 0.0
+    assert judge(time_s, voltage_v) == ()
+    voltage_v[600:620] = 0.0
+    patient = GuardSettings(persistence_s=5.0)
+    assert "hard_short" not in kinds(judge(time_s, voltage_v, settings=patient))
+    assert "hard_short" in kinds(judge(time_s, voltage_v))
 
 
-def test_flickers_are_soft_shorts_found_within_two_minutes() -> None:
+@FEW_OR_MANY
+def test_flickers_are_soft_shorts_found_within_two_minutes(count: int) -> None:
     rng = np.random.default_rng(4)
-    for _ in range(30):
+    found = 0
+    for _ in range(count):
         time_s, voltage_v = healthy(rng, 400.0)
         onset_s = rng.uniform(60, 150)
         at_s, first_s = onset_s, None
@@ -91,13 +104,14 @@ def test_flickers_are_soft_shorts_found_within_two_minutes() -> None:
             dip = (time_s >= at_s) & (time_s < at_s + on_s)
             if first_s is None and dip.any():
                 first_s = time_s[dip][0]
-            voltage_v[dip] *= rng.uniform(0.3, 0.75)
+            voltage_v[dip] *= rng.uniform(0.25, 0.8)
             at_s += on_s + rng.exponential(8.0)
         alarms = judge(time_s, voltage_v)
         soft = [alarm for alarm in alarms if alarm.kind == "soft_short"]
-        assert soft, "missed"
-        assert soft[0].samples[-1][0] - first_s <= 120.0
+        found += bool(soft) and soft[0].samples[-1][0] - first_s <= 120.0
+        assert not soft or soft[0].start_s >= first_s
         assert "hard_short" not in kinds(alarms)
+    assert found >= 0.95 * count
 
 
 def test_a_lead_that_falls_off_is_an_open_circuit() -> None:
