@@ -50,19 +50,23 @@ def run(args: argparse.Namespace) -> int:
     if args.out.exists() and not args.out.is_dir():
         raise RefusedError(f"{args.out} is a file; give a folder with --out")
 
+    from analysis.engines import EngineUnavailableError
     from analysis.pipeline import reconstruct_nxtomo
     from analysis.settings import AnalysisSettings, ReconstructionSettings
 
     reconstruction = ReconstructionSettings()
     if args.engine is not None:
         reconstruction = _with_engine(reconstruction, args.engine)
-    answer = reconstruct_nxtomo(
-        args.scan,
-        args.out,
-        AnalysisSettings(reconstruction=reconstruction),
-        measure=not args.reconstruct_only,
-        pixel_size_um=args.pixel_size_um,
-    )
+    try:
+        answer = reconstruct_nxtomo(
+            args.scan,
+            args.out,
+            AnalysisSettings(reconstruction=reconstruction),
+            measure=not args.reconstruct_only,
+            pixel_size_um=args.pixel_size_um,
+        )
+    except EngineUnavailableError as error:
+        raise ConfigurationError(str(error)) from error
     write_text(answer_file, json.dumps(answer, indent=2, default=_plain) + "\n")
     print(f"rotation axis: {answer['rotation_axis_px']:.2f} px")
     print(f"tomogram: {answer['tomogram_file']}")

@@ -1,8 +1,8 @@
 """What is written of a run once it ended: NXtomo file or voltage file.
 
 A thread of its own does it: the raw frames and the documents are already safe, so a
-failure here is shown and counted and stops nothing, and `insitu-ct resume` or a later
-call makes the file from the documents.
+failure here is shown and counted and stops nothing. A file that exists is kept, and
+`insitu-ct resume` writes one that is missing from the documents.
 """
 
 import logging
@@ -111,7 +111,7 @@ class Archive:
         self._thread.start()
 
     def __call__(self, name: str, document: Mapping[str, Any]) -> None:
-        """Take one document; it only enqueues."""
+        """Take one document; it only enqueues. Files that exist are kept."""
         self._documents.put((name, document))
 
     @property
@@ -137,6 +137,7 @@ class Archive:
 
     def _take(self, name: str, document: Mapping[str, Any]) -> None:
         if name == "start":
+            self._cut()
             self._run = _Run(document)
             plan = str(document.get("plan_name", "run")).replace("_", "-")
             self._current = f"{plan} {document.get('label', '')}"
@@ -152,24 +153,46 @@ class Archive:
             elif plan == "tomogram" and document["exit_status"] == "success":
                 self._tomogram(run)
 
+    def _cut(self) -> None:
+        """Write what is known of a half-cycle whose end was never recorded."""
+        run, self._run = self._run, None
+        if run is not None and run.start.get("plan_name") == "half_cycle":
+            self._half_cycle(run)
+
     def _half_cycle(self, run: _Run) -> None:
         trace = self._last_half_cycle = run.trace()
-        if len(trace.time_s) == 0:
-            raise ValueError(f"half-cycle {trace.label} gave no voltage sample")
         path = self._layout.electrochemistry_file(
             trace.half_cycle, run.start.get("attempt", 0)
         )
+        if path.exists():
+            return
         from analysis.voltage_files.bdf import write_bdf
+        from analysis.voltage_files.record import VoltageRecord
 
-        write_bdf(path, trace)
+        number = np.full(len(trace.time_s), trace.half_cycle, dtype=np.int64)
+        write_bdf(
+            path,
+            VoltageRecord(
+                time_s=trace.time_s,
+                voltage_v=trace.voltage_v,
+                current_ma=trace.current_ma,
+                step_id=number,
+                cycle_count=(number + 1) // 2,
+                control="galvanostatic",
+                source="insitu-ct",
+            ),
+        )
 
     def _tomogram(self, run: _Run) -> None:
         start = run.start
         if run.angles_deg is None:
             raise ValueError(f"scan {start['scan_number']} recorded no angles")
         simulated = bool(start.get("simulated"))
+        path = self._layout.scan_file(start["scan_number"])
+        if path.exists():
+            return
         write_nxtomo(
-            self._layout.scan_file(start["scan_number"]),
+            path,
             ScanRecord(
                 title=f"{self._title}, label {start['label']}".strip(", "),
                 sample=self._sample,

@@ -21,8 +21,11 @@ COMMANDS = (
     "check_command",
     "dry_run_command",
     "run_command",
+    "resume_command",
+    "stop_command",
     "analyse_command",
     "measure_command",
+    "voltage_command",
 )
 
 

@@ -83,7 +83,11 @@ class TruthComparison:
 
 
 def run_dry(
-    experiment: Experiment, layout: Layout, settings: SimulationSettings
+    experiment: Experiment,
+    layout: Layout,
+    settings: SimulationSettings,
+    *,
+    resumed: bool = False,
 ) -> "tuple[Outcome, TruthComparison | None]":
     """Run the experiment on the simulated beamline and compare with its truth.
 
@@ -94,15 +98,27 @@ def run_dry(
     comparison : TruthComparison or None
         None where the simulation wrote no truth.
     """
-    layout.simulation_dir.mkdir()
+    layout.simulation_dir.mkdir(exist_ok=resumed)
     with SimulatedBeamline.start(settings, layout.simulation_dir) as beamline:
         set_environment(beamline.environment)
         from orchestrator.session import Session  # reads the environment
 
-        outcome = Session(experiment, layout, simulated=True).run(beamline.pvs)
+        session = Session(experiment, layout, simulated=True)
+        outcome = session.run(beamline.pvs, resumed=resumed)
     if not beamline.truth_file.exists():
         return outcome, None
     return outcome, compare_with_truth(layout, beamline.truth_file)
+
+
+def tell_comparison(comparison: TruthComparison | None) -> list[str]:
+    """Return the comparison as lines for the operator."""
+    if comparison is None or comparison.rms_error_frac is None:
+        return []
+    return [
+        f"crack volume against the simulation's truth: "
+        f"{100 * comparison.rms_error_frac:.1f} % rms over "
+        f"{comparison.compared} tomograms"
+    ]
 
 
 def compare_with_truth(layout: Layout, truth_file: Path) -> TruthComparison:

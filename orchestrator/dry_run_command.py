@@ -7,6 +7,7 @@ from orchestrator.config import load_experiment
 from orchestrator.ending import tell_end
 from orchestrator.errors import ConfigurationError
 from orchestrator.layout import Layout
+from orchestrator.lock import ExperimentLock
 from orchestrator.log import log_to
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "dry_run.yaml"
@@ -43,7 +44,12 @@ def add_parser(
 
 def run(args: argparse.Namespace) -> int:
     """Run it and print where the report lies."""
-    from orchestrator.dry_run import default_folder, run_dry, simulation_settings
+    from orchestrator.dry_run import (
+        default_folder,
+        run_dry,
+        simulation_settings,
+        tell_comparison,
+    )
 
     experiment = load_experiment(args.file)
     if args.speed is not None and not 0.01 <= args.speed <= 10_000:
@@ -57,13 +63,6 @@ def run(args: argparse.Namespace) -> int:
     layout.experiment_file.write_bytes(args.file.read_bytes())
     log_to(layout.log_file)
     print(f"SIMULATED experiment {experiment.experiment.id} in {layout.directory}")
-    outcome, comparison = run_dry(experiment, layout, settings)
-
-    extra = []
-    if comparison is not None and comparison.rms_error_frac is not None:
-        extra.append(
-            f"crack volume against the simulation's truth: "
-            f"{100 * comparison.rms_error_frac:.1f} % rms over "
-            f"{comparison.compared} tomograms"
-        )
-    return tell_end(outcome, layout.directory, *extra)
+    with ExperimentLock(layout.lock_file):
+        outcome, comparison = run_dry(experiment, layout, settings)
+        return tell_end(outcome, layout.directory, *tell_comparison(comparison))

@@ -168,6 +168,8 @@ def read_entries(path: Path) -> list[Entry]:
 
 
 def _entries(database: sqlite3.Connection) -> list[Entry]:
+    if not database.execute("SELECT * FROM sqlite_master").fetchone():
+        return []  # its writer has just made it
     rows = database.execute(
         "SELECT number, time_s, kind, step_index, attempt, text, details"
         " FROM entry ORDER BY number"

@@ -70,6 +70,14 @@ class Layout:
         scan = scan_id(scan_number, attempt)
         return {name: self.raw_dir / f"{scan}_{name}.h5" for name in STREAM_FILES}
 
+    def first_free_attempt(self, scan_number: int, attempt: int) -> int:
+        """Return the first attempt from `attempt` on that has no raw file."""
+        while any(
+            path.exists() for path in self.raw_files(scan_number, attempt).values()
+        ):
+            attempt += 1
+        return attempt
+
     def scan_file(self, scan_number: int) -> Path:
         """Return the NXtomo file of a scan."""
         return self.directory / "scans" / f"scan_{scan_number:04d}.nxs"

@@ -13,7 +13,7 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -287,17 +287,16 @@ class LiveAnalysis:
         self._inbox.cancel_join_thread()
         self._inbox.close()
         self.restarts += 1
-        if not self.ready.is_set():
-            self._deaths_before_ready += 1
-        self.ready.clear()
         _log.error("the analysis worker ended with exit code %s", process.exitcode)
         hopeless: list[AnalysisFailed] = []
         with self._changed:
-            told = [job for job in self._jobs.values() if job.told_started]
-            if told:
-                told[0].deaths += 1
-                if told[0].deaths >= DEATHS_MAX:
-                    hopeless.append(_worker_died(told[0], process))
+            at_work = [job for job in self._jobs.values() if job.told_finished]
+            if at_work:
+                at_work[0].deaths += 1
+                if at_work[0].deaths >= DEATHS_MAX:
+                    hopeless.append(_worker_died(at_work[0], process))
+            elif not self.ready.is_set():
+                self._deaths_before_ready += 1
             if self._deaths_before_ready >= DEATHS_MAX:
                 self._given_up = (
                     f"the analysis worker does not start (exit code "
@@ -305,6 +304,7 @@ class LiveAnalysis:
                 )
             for job in self._jobs.values():
                 job.forget_told()
+        self.ready.clear()
         for failure in hopeless:
             self._handle(failure)
         if self._given_up:
@@ -368,6 +368,29 @@ class LiveDocuments:
         self._images: set[str] = set()
         self._angles: tuple[float, ...] = ()
         self._frames: dict[Path, int] = {}
+        self._told = True
+
+    def replay(
+        self,
+        documents: Iterable[tuple[str, Mapping[str, Any]]],
+        wanted: Container[str],
+    ) -> None:
+        """Take the documents of earlier sessions.
+
+        Parameters
+        ----------
+        documents : iterable of (name, document)
+            All of them, in order.
+        wanted : container of str
+            Uids of the runs to be analysed again; of others only the darks and
+            flats that later scans may use are noted.
+        """
+        for name, document in documents:
+            if name == "start":
+                self._told = document["uid"] in wanted
+            self(name, document)
+        self._scan = None
+        self._told = True
 
     def __call__(self, name: str, document: Mapping[str, Any]) -> None:
         """Take one document."""
@@ -388,7 +411,7 @@ class LiveDocuments:
                     angles = document["data"]["rotation_angle_deg"]
                     self._angles = tuple(float(angle) for angle in angles)
         elif name == "stop":
-            self._live.scan_finished(
+            self._tell_finished(
                 ScanFinished(
                     self._scan.scan_id,
                     success=document["exit_status"] == "success",
@@ -398,17 +421,25 @@ class LiveDocuments:
             )
             self._scan = None
 
+    def _tell_finished(self, finished: ScanFinished) -> None:
+        if self._told:
+            self._live.scan_finished(finished)
+
+    def _tell_frames(self, scan_id: str, stream: str, stop: int) -> None:
+        if self._told:
+            self._live.frames_written(scan_id, stream, stop)
+
     def _start(self, document: Mapping[str, Any]) -> None:
         self._scan = None
         if document.get("plan_name") != "tomogram":
             return
         self._scan = self._scan_of(document)
         self._streams, self._images, self._angles = {}, set(), ()
-        self._live.scan_started(self._scan)
+        if self._told:
+            self._live.scan_started(self._scan)
         for stream, path in _files(self._scan).items():
             if path in self._frames:  # darks or flats of an earlier scan
-                stop = self._frames[path]
-                self._live.frames_written(self._scan.scan_id, stream, stop)
+                self._tell_frames(self._scan.scan_id, stream, self._frames[path])
 
     def _stream_datum(self, scan: ScanStarted, document: Mapping[str, Any]) -> None:
         stream = self._streams.get(document["descriptor"])
@@ -418,7 +449,7 @@ class LiveDocuments:
         path = _files(scan).get(stream)
         if path is not None and stream != "projections":
             self._frames[path] = stop
-        self._live.frames_written(scan.scan_id, stream, stop)
+        self._tell_frames(scan.scan_id, stream, stop)
 
 
 def _files(scan: ScanStarted) -> dict[str, Path]:

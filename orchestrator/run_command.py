@@ -8,6 +8,7 @@ from orchestrator.config import load_experiment
 from orchestrator.ending import tell_end
 from orchestrator.errors import ConfigurationError
 from orchestrator.layout import Layout
+from orchestrator.lock import ExperimentLock
 from orchestrator.log import log_to
 
 
@@ -45,5 +46,6 @@ def run(args: argparse.Namespace) -> int:
     from orchestrator.session import Session  # reads the environment
 
     print(f"experiment {experiment.experiment.id} in {layout.directory}")
-    outcome = Session(experiment, layout, simulated=False).run(pvs)
-    return tell_end(outcome, layout.directory)
+    with ExperimentLock(layout.lock_file):
+        outcome = Session(experiment, layout, simulated=False).run(pvs)
+        return tell_end(outcome, layout.directory)

@@ -7,18 +7,17 @@ Imports ophyd and bluesky: set the EPICS environment before importing this modul
 import logging
 import os
 import platform
-import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
-import epics
 from bluesky import RunEngine
 from bluesky.utils import RunEngineInterrupted
 
@@ -35,23 +34,28 @@ from devices.pvs import BeamlinePVs
 from orchestrator.archive import Archive
 from orchestrator.config import Experiment
 from orchestrator.errors import InsituError, RefusedError
+from orchestrator.hands import OperatorHands
+from orchestrator.history import History, Rest, read_history, what_is_left
 from orchestrator.journal import Journal
 from orchestrator.layout import Layout, scan_id
 from orchestrator.live import LiveAnalysis, LiveDocuments
+from orchestrator.past import show_past
 from orchestrator.readings import show_readings
-from orchestrator.record import DocumentRecord
+from orchestrator.reconcile import reconcile
+from orchestrator.record import DocumentRecord, read_documents
 from orchestrator.results import ResultsTable, Row
 from orchestrator.screen import Screen
 from orchestrator.state import ExperimentState
 from plans.experiment import experiment as experiment_plan
 from plans.safe_state import make_safe
-from plans.steps import HalfCycleStep, Step
+from plans.steps import HalfCycleStep, Step, TomogramStep
 from plans.timing import scan_duration_s
 
 _log = logging.getLogger(__name__)
 
 PACKAGES = ("insitu-ct", "bluesky", "ophyd", "pyepics", "numpy", "h5py", "numba")
-DRAIN_TIMEOUT_S = 3600.0
+DRAIN_TIMEOUT_S = 3600.0  # for the last tomograms at the end
+STOPPED_DRAIN_S = 20.0  # the same where the operator wants to leave
 ROTATION_RAMP_S = 1.0  # for the estimate of the time only
 
 Kind = Literal["done", "short_circuit", "stopped", "failed"]
@@ -90,7 +94,8 @@ class Session:
     layout : Layout
         Its data folder, made already.
     simulated : bool
-        Written into every record of a dry run.
+        Written into every record of a dry run; also set when the potentiostat says
+        that it is simulated.
     """
 
     def __init__(self, experiment: Experiment, layout: Layout, *, simulated: bool):
@@ -113,31 +118,45 @@ class Session:
             beamline=experiment.beamline.name,
             on_fault=self._warn,
         )
+        self.hands = OperatorHands(self.state.alarm)
         self._live_documents = LiveDocuments(self.live, self._scan_of)
         self._scans: dict[str, Row] = {}
         self._report = _ReportWriter(layout)
 
     # --- the experiment --------------------------------------------------------------
 
-    def run(self, pvs: BeamlinePVs) -> Outcome:
+    def run(self, pvs: BeamlinePVs, *, resumed: bool = False) -> Outcome:
         """Connect, run the plans, measure what is left, and say how it ended.
+
+        Parameters
+        ----------
+        pvs : BeamlinePVs
+            Names of the process variables.
+        resumed : bool
+            Go on with what the journal says is left.
 
         Raises
         ------
         RefusedError
             The beamline is not ready; nothing was moved.
         """
+        past = self._past() if resumed else None
+        self._note_session(resumed=resumed)
         steps = self.experiment.steps
-        self._note_session(steps)
         self.state.planned(steps, [self._expected_s(step) for step in steps])
         self.live.start()
         try:
-            with Screen(self.state), self._shown_backlog():
-                beamline = self._connect(pvs)
-                outcome = self._run_plans(beamline, steps)
+            with self.hands, Screen(self.state), self._shown_backlog():
+                if past is None:
+                    rest = Rest(steps, (), {}, 0.0, 0.0, "")
+                    outcome = self._run_plans(self._connect(pvs), rest)
+                else:
+                    outcome = self._go_on(past, pvs)
                 outcome = self._finish(outcome)
         except BaseException as error:
-            self.journal.add("ended", str(error) or "killed", details=_ended("failed"))
+            with suppress(InsituError):
+                text = _one_line(error)
+                self.journal.add("ended", text, details=_ended("failed"))
             raise
         finally:
             self.live.close()
@@ -146,18 +165,84 @@ class Session:
             self.journal.close()
         return outcome
 
+    def _past(self) -> History:
+        documents = read_documents(self.layout.documents_file)
+        return read_history(self.journal.entries(), documents)
+
+    def _go_on(self, history: History, pvs: BeamlinePVs) -> Outcome:
+        show_past(self.journal.entries(), self.experiment.steps, self.state)
+        self._catch_up(history)
+        rest = self._rest(history)
+        if not rest.steps and not history.cut_half_cycles:
+            self._note_completed(rest)
+            kind: Kind = "short_circuit" if rest.short else "done"
+            return Outcome(kind, rest.short or "every step was done already")
+        beamline = self._connect(pvs)
+        history = reconcile(
+            beamline,
+            history,
+            self.journal,
+            silence_s=self.experiment.cycling.heartbeat_timeout_s,
+        )
+        rest = self._rest(history)
+        self._note_completed(rest)
+        self.decide(
+            f"resumed with {len(rest.steps)} steps left, "
+            f"{rest.gross_charge_c:.5g} C passed"
+        )
+        outcome = self._run_plans(beamline, rest)
+        if rest.short and outcome.kind == "done":
+            outcome = Outcome("short_circuit", rest.short)
+        return outcome
+
+    def _rest(self, history: History) -> Rest:
+        rest = what_is_left(
+            history,
+            self.experiment.steps,
+            self.experiment.guard.model_dump(),
+            tomogram_after_short=self.experiment.cycling.tomogram_after_short,
+        )
+        attempts = dict(rest.attempts)
+        for step in rest.steps:
+            if isinstance(step, TomogramStep):
+                first = attempts.get(step.index, 0)
+                attempts[step.index] = self.layout.first_free_attempt(
+                    step.scan_number, first
+                )
+        return replace(rest, attempts=attempts)
+
+    def _note_completed(self, rest: Rest) -> None:
+        """Let the journal say done of what the record shows to be done."""
+        for step in rest.completed:
+            attempt = max(rest.attempts.get(step.index, 1) - 1, 0)
+            self.done(step, attempt, {"end_reason": "from the record"})
+
+    def _catch_up(self, history: History) -> None:
+        """Write the files and repeat the analyses that the end cut off."""
+        wanted = {
+            scan.run_uid
+            for scan in history.scans.values()
+            if scan.scan_id not in history.measured
+        }
+        if wanted:
+            self.state.notice(f"{len(wanted)} scan(s) go to the analysis again")
+        for name, document in read_documents(self.layout.documents_file):
+            self.archive(name, document)
+        self._live_documents.replay(read_documents(self.layout.documents_file), wanted)
+
     def _connect(self, pvs: BeamlinePVs) -> Beamline:
-        # A lost IOC is told by the devices; libca would write into the screen.
-        epics.ca.disable_ca_messages()
         try:
             beamline = connect_beamline(pvs, self.experiment.beamline.connect_timeout_s)
         except NotConnectedError as error:
             raise RefusedError(str(error)) from error
         beamline.potentiostat.guard = self.experiment.guard
+        if not self.simulated and _is_simulated(beamline):
+            self.simulated = True
+            self._warn("the potentiostat says that it is simulated: so is this run")
         show_readings(beamline, self.state)
         return beamline
 
-    def _run_plans(self, beamline: Beamline, steps: tuple[Step, ...]) -> Outcome:
+    def _run_plans(self, beamline: Beamline, rest: Rest) -> Outcome:
         engine = RunEngine({}, context_managers=[], call_returns_result=True)
         engine.subscribe(self.record)  # first: what follows has been recorded
         engine.subscribe(self._live_documents)
@@ -167,22 +252,28 @@ class Session:
             beamline,
             self.experiment.scan,
             self.experiment.cycling,
-            steps,
+            rest.steps,
             self,
             self.layout,
             self._metadata(),
+            gross_charge_c=rest.gross_charge_c,
+            net_charge_c=rest.net_charge_c,
+            attempts=rest.attempts,
+            wishes=self.hands,
         )
-        with _stop_on_signals(engine, self):
-            try:
-                result = engine(plan)
-            except (RunEngineInterrupted, DeviceError, InsituError, OSError) as error:
-                _log.exception("the plan ended with an error")
-                outcome = Outcome("failed", _one_line(error))
-            except Exception as error:  # a fault of ours: safe first, then the report
-                _log.exception("the plan ended with an unexpected error")
-                outcome = Outcome("failed", f"{type(error).__name__}: {error}")
-            else:
-                outcome = _outcome(result)
+        self.hands.reach(open_cell=beamline.potentiostat.stop, abort=engine.abort)
+        try:
+            outcome = _outcome(engine(plan))
+        except (RunEngineInterrupted, DeviceError, InsituError, OSError) as error:
+            _log.exception("the plan ended with an error")
+            outcome = Outcome("failed", _one_line(error))
+        except Exception as error:  # a fault of ours: safe first, then the report
+            _log.exception("the plan ended with an unexpected error")
+            outcome = Outcome("failed", f"{type(error).__name__}: {error}")
+        finally:
+            self.hands.let_go()
+        if stopped := self.hands.abort_reason():
+            outcome = Outcome("stopped", stopped)
         if not outcome.succeeded:
             self._make_safe(beamline)
         return outcome
@@ -198,14 +289,27 @@ class Session:
     def _finish(self, outcome: Outcome) -> Outcome:
         if self.live.waiting:
             self.state.notice(f"{self.live.waiting} tomogram(s) still to be measured")
-        if not self.live.drain(DRAIN_TIMEOUT_S):
-            self._warn(f"{self.live.waiting} tomogram(s) were not measured in time")
+        if not self._drained(DRAIN_TIMEOUT_S if outcome.succeeded else STOPPED_DRAIN_S):
+            self._warn(
+                f"{self.live.waiting} tomogram(s) are not measured yet; 'insitu-ct "
+                f"resume {self.layout.directory}' measures them"
+            )
         unmeasured = self.live.failed + self.live.waiting
         outcome = Outcome(outcome.kind, outcome.reason, unmeasured)
         self.journal.add("ended", outcome.reason, details=_ended(outcome.kind))
         self.state.finished(outcome.kind, outcome.reason)
         self._report.wait()
         return outcome
+
+    def _drained(self, timeout_s: float) -> bool:
+        """Wait for the analysis; a second wish to end cuts the wait."""
+        self.hands.asked_to_end.clear()
+        end_s = time.monotonic() + timeout_s
+        while self.live.waiting:
+            if time.monotonic() > end_s or self.hands.asked_to_end.is_set():
+                return False
+            self.live.drain(0.5)
+        return True
 
     # --- what the plans say: plans.journal.StepJournal -------------------------------
 
@@ -294,11 +398,13 @@ class Session:
             "simulated": self.simulated,
         }
 
-    def _note_session(self, steps: tuple[Step, ...]) -> None:
+    def _note_session(self, *, resumed: bool) -> None:
+        text = "resumed" if resumed else "begun"
         self.journal.add(
             "session",
-            f"{len(steps)} steps" + (", SIMULATED" if self.simulated else ""),
+            text + (", SIMULATED" if self.simulated else ""),
             details={
+                "resumed": resumed,
                 "simulated": self.simulated,
                 "experiment_id": self.experiment.experiment.id,
                 "pid": os.getpid(),
@@ -373,31 +479,6 @@ class _ReportWriter:
         return process
 
 
-@contextmanager
-def _stop_on_signals(engine: RunEngine, session: Session) -> Iterator[None]:
-    """Turn Ctrl-C and the system's wish to end into a safe stop."""
-
-    def stop(number: int, frame: object) -> None:
-        reason = f"stopped by {signal.Signals(number).name}"
-        session.state.alarm(f"{reason}: going to the safe state")
-        threading.Thread(target=_abort, args=(engine, reason), daemon=True).start()
-
-    handled = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, stop) for number in handled}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _abort(engine: RunEngine, reason: str) -> None:
-    try:
-        engine.abort(reason)
-    except Exception:  # the plan may have ended in the meantime
-        _log.exception("abort (%s)", reason)
-
-
 def _outcome(result: Any) -> Outcome:
     """Return the outcome of a `RunEngineResult`."""
     ended = result.plan_result
@@ -409,6 +490,10 @@ def _outcome(result: Any) -> Outcome:
         kind: Kind = "stopped" if result.exit_status == "abort" else "failed"
         return Outcome(kind, reason)
     return Outcome(_KINDS.get(ended.kind, "stopped"), ended.reason)
+
+
+def _is_simulated(beamline: Beamline) -> bool:
+    return beamline.potentiostat.simulated.get() == "Yes"
 
 
 def _ended(kind: Kind) -> dict[str, str]:

@@ -1,0 +1,70 @@
+"""``insitu-ct resume DIR``: go on with an experiment that was cut off."""
+
+import argparse
+from pathlib import Path
+
+from orchestrator.channel_access import environment, set_environment
+from orchestrator.config import Experiment, load_experiment
+from orchestrator.ending import tell_end
+from orchestrator.errors import ConfigurationError, RefusedError
+from orchestrator.journal import read_entries
+from orchestrator.layout import Layout
+from orchestrator.lock import ExperimentLock
+from orchestrator.log import log_to
+
+
+def add_parser(
+    subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]",
+) -> None:
+    """Add the subcommand."""
+    parser = subparsers.add_parser(
+        "resume", help="go on with an experiment that was cut off"
+    )
+    parser.add_argument("directory", type=Path, help="data folder of the experiment")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Make the beamline safe, see what was done, and do the rest."""
+    layout = Layout(args.directory.resolve())
+    for path in (layout.experiment_file, layout.journal_file):
+        if not path.exists():
+            raise ConfigurationError(
+                f"{args.directory}: no {path.name} in it; give the data folder of an "
+                "experiment"
+            )
+    experiment = load_experiment(layout.experiment_file)
+    with ExperimentLock(layout.lock_file):
+        session = next(
+            (e for e in read_entries(layout.journal_file) if e.kind == "session"), None
+        )
+        dry = session is not None and layout.simulation_dir.is_dir()
+        log_to(layout.log_file)
+        if dry:
+            return _resume_dry_run(experiment, layout)
+        return _resume(experiment, layout)
+
+
+def _resume_dry_run(experiment: Experiment, layout: Layout) -> int:
+    from orchestrator.dry_run import run_dry, simulation_settings, tell_comparison
+
+    print(f"SIMULATED experiment {experiment.experiment.id} in {layout.directory}")
+    settings = simulation_settings(experiment, None)
+    outcome, comparison = run_dry(experiment, layout, settings, resumed=True)
+    return tell_end(outcome, layout.directory, *tell_comparison(comparison))
+
+
+def _resume(experiment: Experiment, layout: Layout) -> int:
+    pvs = experiment.beamline.pvs
+    if pvs is None:
+        raise RefusedError(
+            f"{layout.experiment_file}: beamline.pvs is missing; this experiment was "
+            "not run on a beamline"
+        )
+    set_environment(environment(experiment.beamline.channel_access))
+
+    from orchestrator.session import Session  # reads the environment
+
+    print(f"experiment {experiment.experiment.id} in {layout.directory}")
+    outcome = Session(experiment, layout, simulated=False).run(pvs, resumed=True)
+    return tell_end(outcome, layout.directory)
