@@ -101,7 +101,7 @@ class Hdf5Plugin:
                 self._close()
 
     def _close(self) -> None:
-        file, self._file = self._file, None
+        file = self._file
         if file is None:
             return
         try:
@@ -109,13 +109,15 @@ class Hdf5Plugin:
         except (OSError, RuntimeError) as error:
             self._error = self._error or str(error)
         self._number_captured = file.number_flushed
+        self._file = None  # last: who sees it closed sees the final number
 
     async def show(self) -> None:
         """Post what has happened since the last call (event loop)."""
         group = self.group
-        with self._lock:
-            arrays, captured = self._arrays, self._number_captured
-            error, closed = self._error, self._file is None
+        # Without the lock, which the drawing thread holds while it writes: the event
+        # loop must not wait for a disk.
+        closed = self._file is None
+        arrays, captured, error = self._arrays, self._number_captured, self._error
         if arrays:
             rows, columns = self._shape
             await group.post("NDimensions_RBV", 2)
@@ -126,7 +128,8 @@ class Hdf5Plugin:
             await group.post("WriteMessage", error)
             await group.post("WriteStatus", "Write error")
         await group.post("NumCaptured_RBV", captured)
-        if closed and group.value("Capture_RBV") == "Capture":
+        # A file opened meanwhile must not be reported closed.
+        if closed and self._file is None and group.value("Capture_RBV") == "Capture":
             await group.post("SWMRActive_RBV", "Off")
             await group.post("Capture", "Done")
             await group.post("Capture_RBV", "Done")
@@ -157,6 +160,8 @@ class Hdf5Plugin:
         group = self.group
         try:
             path = self._next_path()
+            if self.on_open is not None:
+                await self.on_open(path.stem)
             file = await asyncio.to_thread(
                 Hdf5FrameFile,
                 path,
@@ -169,8 +174,6 @@ class Hdf5Plugin:
             await group.post("WriteStatus", "Write error")
             await group.channel("Capture").write("Done", verify_value=False)
             return
-        if self.on_open is not None:
-            await self.on_open(path.stem)
         with self._lock:
             self._file = file
             self._number_wanted = group.value("NumCapture")
