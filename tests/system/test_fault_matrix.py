@@ -1,0 +1,201 @@
+"""Each fault at each phase: full safe state, whole files, a journal that says why.
+
+A handful of cases run by default; the rest is marked slow (``make faults``). The bench
+is in ``conftest.py``.
+"""
+
+import re
+import signal
+import threading
+import time
+from dataclasses import dataclass
+
+import pytest
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
+
+
+@pytest.mark.slow
+def test_undisturbed(bench):
+    """The bench itself: without a fault everything is done."""
+    bench.start()
+    assert bench.wait_for_end() == 0, bench.story()
+    assert bench.unsafe() == {}, bench.story()
+    assert bench.check_record().details["outcome"] == "done"
+    assert bench.tomograms() == ["0", "1"]
+    assert not re.search(r"retake|goes on with", bench.said())
+
+
+# --- the operator or the system ends it -----------------------------------------------
+
+STOPS = [
+    pytest.param(number, phase, id=f"{number.name}-{phase}", marks=marks)
+    for number, phase, marks in [
+        (signal.SIGINT, "half-cycle", pytest.mark.slow),
+        (signal.SIGINT, "scan", ()),
+        (signal.SIGINT, "flats", pytest.mark.slow),
+        (signal.SIGINT, "return", pytest.mark.slow),
+        (signal.SIGINT, "open circuit", pytest.mark.slow),
+        (signal.SIGTERM, "half-cycle", pytest.mark.slow),
+        (signal.SIGTERM, "scan", pytest.mark.slow),
+        (signal.SIGHUP, "scan", pytest.mark.slow),
+    ]
+]
+
+
+@pytest.mark.parametrize(("number", "phase"), STOPS)
+def test_asked_to_stop(bench, number, phase):
+    bench.start()
+    bench.reach(phase)
+    bench.program.send_signal(number)
+    assert bench.wait_for_end() == 1, bench.story()
+    assert bench.unsafe() == {}, bench.story()
+    ended = bench.check_record()
+    assert ended.details["outcome"] == "stopped", bench.story()
+    assert number.name in ended.text, bench.story()
+
+
+@pytest.mark.slow
+def test_asked_twice_is_as_safe_as_once(bench):
+    bench.start()
+    bench.reach("scan")
+    bench.program.send_signal(signal.SIGINT)
+    threading.Event().wait(0.1)
+    bench.program.send_signal(signal.SIGINT)
+    assert bench.wait_for_end() == 1, bench.story()
+    assert bench.unsafe() == {}, bench.story()
+    bench.check_record()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("phase", ["half-cycle", "open circuit", "scan"])
+def test_killed_program_leaves_an_open_cell_by_the_instrument_alone(bench, phase):
+    bench.start()
+    bench.reach(phase)
+    bench.kill()
+    deadline = time.monotonic() + 3.0 + 3.0  # heartbeat timeout, and to look
+    while bench.relay != b"Open":
+        assert time.monotonic() < deadline, "the relay is still closed"
+        threading.Event().wait(0.1)
+    assert bench.entries(), "the journal survives"
+    assert all(entry.kind != "ended" for entry in bench.entries())
+
+
+# --- faults of the beamline -----------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Case:
+    """A fault, its moment, and what must come of it.
+
+    Attributes
+    ----------
+    outcome : str
+        The journal's last word.
+    said : str
+        Regular expression found in the journal: the reason.
+    tomograms : tuple
+        Labels that close as success.
+    clear_after_s : float, optional
+        Wall time after which the fault is taken away; it stays if absent.
+    unsafe : str
+        Part of the PVs' names that the fault itself keeps from being safe.
+    """
+
+    fault: str
+    phase: str
+    outcome: str
+    said: str
+    tomograms: tuple[str, ...] = ("0", "1")
+    clear_after_s: float | None = None
+    unsafe: str = "none"
+    quick: bool = False
+
+    @property
+    def name(self):
+        return f"{self.fault}-{self.phase}"
+
+
+CASES = [
+    # camera and its writer
+    Case("dropped_frame", "flats", "done", r"frame|flats"),
+    Case("dropped_frame", "scan", "done", r"retake scan 0", quick=True),
+    Case("dropped_frame", "half-cycle", "done", r"retake scan 1"),
+    Case("camera_hang", "flats", "done", r"(?s)camera.*retake scan 0"),
+    Case("camera_hang", "scan", "done", r"(?s)camera.*retake scan 0"),
+    Case("camera_hang", "half-cycle", "done", r"(?s)camera.*retake scan 1"),
+    Case("hdf5_write_error", "flats", "done", r"(?s)writ.*retake scan 0"),
+    Case("hdf5_write_error", "scan", "done", r"(?s)writ.*retake scan 0"),
+    Case("disk_full", "flats", "failed", r"(?i)space|full|writ", ()),
+    Case("disk_full", "scan", "failed", r"(?i)space|full|writ", ()),
+    Case("disk_full", "half-cycle", "failed", r"(?i)space|full|writ", ("0",)),
+    # stages and shutter
+    Case("stage_stall", "flats", "done", r"(?s)rotation.*retake scan 0"),
+    Case("stage_stall", "scan", "done", r"(?s)rotation|angle.*retake scan 0"),
+    Case("stage_stall", "return", "done", r"rotation"),
+    Case("limit_hit", "scan", "done", r"(?s)limit.*retake scan 0"),
+    Case("shutter_stuck_closed", "idle", "failed", r"shutter", ()),
+    Case("shutter_stuck_closed", "half-cycle", "failed", r"shutter", ("0",)),
+    Case("shutter_stuck_open", "flats", "failed", r"shutter", (), unsafe="SHTR"),
+    Case("shutter_stuck_open", "scan", "failed", r"shutter", (), unsafe="SHTR"),
+    # the beam
+    Case("beam_dump", "idle", "done", r"(?i)beam|ring", clear_after_s=4),
+    Case("beam_dump", "flats", "done", r"(?i)beam|ring", clear_after_s=4),
+    Case("beam_dump", "scan", "done", r"(?i)beam|ring", clear_after_s=4),
+    Case("beam_dump", "return", "done", r"", clear_after_s=4),
+    Case("beam_dump", "half-cycle", "done", r"", clear_after_s=1),
+    Case("beam_dump", "open circuit", "done", r"(?i)beam|ring", clear_after_s=4),
+    Case("top_up", "flats", "done", r""),
+    Case("top_up", "scan", "done", r""),
+    Case("top_up", "half-cycle", "done", r""),
+    # the cell and the potentiostat
+    Case("short_circuit", "half-cycle", "short_circuit", r"(?i)short", quick=True),
+    Case("compliance", "half-cycle", "failed", r"(?i)compliance", ("0",)),
+    Case("wrong_polarity", "half-cycle", "failed", r"(?i)polarity|sign", ("0",)),
+    Case("wrong_polarity", "idle", "failed", r"(?i)polarity|sign", ("0",)),
+    Case("stale_voltage", "half-cycle", "done", r"(?i)stale|sample", clear_after_s=4),
+]
+
+
+def parametrised(case):
+    return pytest.param(
+        case, id=case.name, marks=() if case.quick else pytest.mark.slow
+    )
+
+
+@pytest.mark.parametrize("case", [parametrised(case) for case in CASES])
+def test_fault(bench, case):
+    if case.phase == "idle":
+        bench.fault(case.fault)
+        bench.start()
+    else:
+        bench.start()
+        bench.reach(case.phase)
+        bench.fault(case.fault)
+    if case.clear_after_s is not None:
+        threading.Event().wait(case.clear_after_s)
+        bench.fault(case.fault, on=False)
+    exit_code = bench.wait_for_end()
+    ended = bench.check_record()
+    assert ended.details["outcome"] == case.outcome, bench.story()
+    assert exit_code == (1 if case.outcome == "failed" else 0), bench.story()
+    unsafe = {pv: v for pv, v in bench.unsafe().items() if case.unsafe not in pv}
+    assert unsafe == {}, bench.story()
+    assert re.search(case.said, bench.said()), bench.story()
+    assert tuple(bench.tomograms()) == case.tomograms, bench.story()
+    assert bench.gross_charge_c <= 1.01 * bench.half_cycle_c, "passed once"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("phase", ["half-cycle", "flats", "scan", "open circuit"])
+def test_dead_ioc_is_told_as_it_is(bench, phase):
+    bench.start()
+    bench.reach(phase)
+    bench.fault("ioc_death")
+    assert bench.wait_for_end(180) == 1, bench.story()
+    ended = bench.check_record()
+    assert ended.details["outcome"] == "failed", bench.story()
+    assert re.search(r"(?i)connect|answer|lost", bench.said()), bench.story()
+    assert re.search(r"safe state could not be confirmed", bench.said()), bench.story()
+    bench.beamline.restart()
+    assert bench.relay == b"Open"
