@@ -136,8 +136,8 @@ class PotentiostatIOC(PVGroup):
                 compliance_v=float(self.compliance.value),
             )
             self._driver.arm(step)
-        except (ValueError, RuntimeError) as error:
-            await self._say(f"Arm refused: {error}")
+        except (ValueError, RuntimeError, TimeoutError) as error:
+            await self._say(f"Arm refused: {error or 'no answer in time'}")
             return 0
         self._beat_s = time.monotonic()
         await self._say("")
@@ -157,8 +157,9 @@ class PotentiostatIOC(PVGroup):
             return 0
         try:
             self._driver.start()
-        except RuntimeError as error:
-            await self._say(f"Start refused: {error}")
+        except (RuntimeError, TimeoutError) as error:
+            self._driver.open_relay(EndReason.FAULT)
+            await self._say(f"Start refused: {error or 'no answer in time'}")
             return 0
         self._beat_s = time.monotonic()
         await self._publish()
