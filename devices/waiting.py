@@ -13,7 +13,6 @@ from ophyd.status import DeviceStatus
 
 from .errors import DeviceError
 
-ELAPSED_MARGIN_S = 30.0
 REREAD_S = 1.0
 
 logger = logging.getLogger(__name__)
@@ -121,30 +120,3 @@ class SignalStatus(DeviceStatus):
         self._ended.set()
         self._signal.clear_sub(self._changed)
         super()._settled()
-
-
-class ElapsedStatus(SignalStatus):
-    """Done when a signal's own time stamps have advanced by a duration.
-
-    The clock is that of the signal's IOC, so that experiments on a simulated
-    beamline rest as long as their cell does.
-
-    Parameters
-    ----------
-    device : Device
-        Named in the error.
-    signal : ophyd signal
-        Updates about once a second or more often.
-    duration_s : float
-        How far its time stamps must advance.
-    """
-
-    def __init__(self, device: Device, signal: Any, duration_s: float) -> None:
-        self._until_s = signal.timestamp + duration_s
-        super().__init__(
-            device,
-            signal,
-            lambda _value: signal.timestamp >= self._until_s,
-            timeout_s=duration_s + ELAPSED_MARGIN_S,
-            what=f"{duration_s:g} s to pass",
-        )

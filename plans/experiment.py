@@ -8,12 +8,11 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import bluesky.plan_stubs as bps
-import bluesky.preprocessors as bpp
 from bluesky.utils import FailedStatus, MsgGenerator
 
 from devices.beamline import Beamline
 from devices.errors import BeamLostError, DeviceError
-from devices.waiting import ElapsedStatus, SignalStatus
+from devices.waiting import SignalStatus
 
 from .failures import cause, describe
 from .half_cycle import HalfCycleOutcome, half_cycle
@@ -21,10 +20,12 @@ from .journal import StepJournal
 from .references import References
 from .requests import REQUESTS
 from .run import why_ended
-from .safe_state import safe_state, until
+from .safe_state import safe_state
 from .scan_files import RawFileNames
+from .schedule import partial_label
 from .settings import CyclingSettings, ScanSettings
 from .steps import HalfCycleStep, Step, TomogramStep
+from .tidying import tidied, until
 from .tomogram import tomogram
 from .wishes import NoWishes, Wishes
 
@@ -32,6 +33,8 @@ from .wishes import NoWishes, Wishes
 RETAKEN = (DeviceError, FailedStatus, TimeoutError, FileExistsError)
 # Less than this is not worth another step (s).
 SHORTEST_STEP_S = 0.1
+# Scans nobody planned have their steps' indices above this.
+EXTRA_STEP_INDEX = 1_000_000
 
 logger = logging.getLogger(__name__)
 
@@ -124,7 +127,7 @@ def experiment(
         yield from bps.clear_checkpoint()
         return (yield from runner.run(steps))
 
-    return (yield from bpp.finalize_wrapper(plan(), lambda: safe_state(beamline)))
+    return (yield from tidied(plan(), lambda: safe_state(beamline), journal.decide))
 
 
 class _Runner:
@@ -157,8 +160,13 @@ class _Runner:
         self.half_cycles = 0
         self.tomograms = 0
         self.beam_lost_s = 0.0
+        self.next_extra_scan = 0
 
     def run(self, steps: Sequence[Step]) -> MsgGenerator[ExperimentOutcome]:
+        """Take the steps in order."""
+        planned = [s.scan_number for s in steps if isinstance(s, TomogramStep)]
+        # Beyond every planned number, so that names never meet.
+        self.next_extra_scan = max(planned, default=0) + 1
         for step in steps:
             if isinstance(step, TomogramStep):
                 yield from self._scan(step)
@@ -209,12 +217,17 @@ class _Runner:
     # --- half-cycles --------------------------------------------------------------
 
     def _cycle(self, step: HalfCycleStep) -> MsgGenerator[str]:
-        """Drive one half-cycle to its end; return the evidence of a short, or ""."""
-        first = self.attempts.get(step.index, 0)
-        left = step
-        for attempt in range(first, first + self.cycling.attempts_max):
+        """Drive one half-cycle to its end; return the evidence of a short, or "".
+
+        Interrupted, it goes on with the time that is left, each time as a new run.
+        """
+        attempt = self.attempts.get(step.index, 0) - 1
+        left, faults = step, 0
+        while True:
+            attempt += 1
             self.journal.begin(left, attempt)
             try:
+                # The dose of the beam must not add to what the current does.
                 yield from bps.mv(self.beamline.shutter, "Close")
                 outcome = yield from half_cycle(
                     self.beamline,
@@ -222,6 +235,7 @@ class _Runner:
                     self.cycling,
                     attempt=attempt,
                     md=self._run_md(),
+                    wishes=self.wishes,
                 )
             except BaseException as error:
                 self.journal.failed(left, attempt, self._reason(error))
@@ -229,38 +243,48 @@ class _Runner:
             self.gross_charge_c += abs(outcome.charge_c)
             self.net_charge_c += outcome.charge_c
             left_s = left.duration_s - outcome.elapsed_s
-            if outcome.short_circuit or not outcome.fault:
+            interrupted = outcome.fault or outcome.tomogram
+            if outcome.short_circuit or not interrupted or left_s < SHORTEST_STEP_S:
                 self.half_cycles += 1
                 self.journal.done(left, attempt, _half_cycle_note(outcome))
-                yield from self._rest()
                 return outcome.short_circuit
-            self.journal.failed(left, attempt, outcome.fault)
-            if not outcome.resumable:
-                raise DeviceError(
-                    f"half-cycle {step.half_cycle} cannot be continued: {outcome.fault}"
-                )
-            if left_s < SHORTEST_STEP_S:
-                self.half_cycles += 1
-                self.journal.done(left, attempt, _half_cycle_note(outcome))
-                return ""
+            self.journal.failed(left, attempt, interrupted)
+            if outcome.fault:
+                faults += 1
+                self._check_resumable(step, outcome, faults)
+            else:
+                yield from self._extra_scan(step, 1 - left_s / step.duration_s)
             left = replace(left, duration_s=left_s)
             self.journal.decide(
                 f"half-cycle {step.half_cycle} goes on with the {left_s:.1f} s left"
-                f" after: {outcome.fault}"
+                f" after: {interrupted}"
             )
-        raise DeviceError(
-            f"half-cycle {step.half_cycle} was interrupted"
-            f" {self.cycling.attempts_max} times; look at the potentiostat"
-        )
 
-    def _rest(self) -> MsgGenerator[None]:
-        """Leave the cell at open circuit, as long as the instrument's clock says."""
-        if self.cycling.rest_s > 0:
-            potentiostat: Any = self.beamline.potentiostat
-            status = ElapsedStatus(
-                potentiostat, potentiostat.voltage, self.cycling.rest_s
+    def _check_resumable(
+        self, step: HalfCycleStep, outcome: HalfCycleOutcome, faults: int
+    ) -> None:
+        if not outcome.resumable:
+            raise DeviceError(
+                f"half-cycle {step.half_cycle} cannot be continued: {outcome.fault}"
             )
-            yield from until(status)
+        if faults >= self.cycling.attempts_max:
+            raise DeviceError(
+                f"half-cycle {step.half_cycle} was interrupted {faults} times, the last"
+                f" time by: {outcome.fault}; look at the potentiostat"
+            )
+
+    def _extra_scan(self, step: HalfCycleStep, fraction: float) -> MsgGenerator[None]:
+        """Scan the cell within a half-cycle because the voltage asked for it."""
+        number = self.next_extra_scan
+        while any(path.exists() for path in self.files.raw_files(number, 0).values()):
+            number += 1
+        self.next_extra_scan = number + 1
+        label = partial_label(step.half_cycle, min(max(fraction, 0.0), 1.0))
+        extra = TomogramStep(
+            index=EXTRA_STEP_INDEX + number, scan_number=number, label=label
+        )
+        self.journal.decide(f"extra scan {number} at label {label}")
+        yield from self._scan(extra)
 
     # --- tomograms ----------------------------------------------------------------
 
@@ -349,6 +373,7 @@ def _half_cycle_note(outcome: HalfCycleOutcome) -> dict[str, object]:
         "end_reason": outcome.end_reason,
         "short_circuit": outcome.short_circuit,
         "fault": outcome.fault,
+        "alarms": [str(alarm) for alarm in outcome.alarms],
     }
 
 

@@ -9,7 +9,8 @@ def cause(error: BaseException) -> BaseException:
     """Return the error behind a failed status, else the error itself."""
     if isinstance(error, FailedStatus):
         status: Any = error.args[0] if error.args else None
-        inner = status.exception() if hasattr(status, "exception") else None
+        # Asking a status that is not done would block.
+        inner = status.exception() if getattr(status, "done", False) else None
         return inner or error.__cause__ or error
     return error
 
@@ -17,5 +18,8 @@ def cause(error: BaseException) -> BaseException:
 def describe(error: BaseException) -> str:
     """Return the cause's message on one line, or its type where it has none."""
     inner = cause(error)
-    text = " ".join(str(inner).split())
-    return text or type(inner).__name__
+    text = " ".join(str(inner).split()) or type(inner).__name__
+    notes = [*getattr(error, "__notes__", ())]
+    if inner is not error:
+        notes += getattr(inner, "__notes__", ())
+    return "; then ".join([text, *notes])

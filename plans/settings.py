@@ -2,7 +2,7 @@
 
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Direction = Literal["charge", "discharge"]
 ReferencePolicy = Literal["before", "after", "both"]
@@ -162,6 +162,11 @@ class CyclingSettings(BaseModel):
         le=1,
         description="charge beyond the asked one that ends a step (fraction)",
     )
+    sub_steps: dict[int, int | tuple[float, ...]] = Field(
+        default_factory=dict,
+        description="half-cycle to number of equal parts, or to fractions of its"
+        " charge; each part is followed by a tomogram",
+    )
     heartbeat_timeout_s: float = Field(
         5.0,
         ge=1,
@@ -192,6 +197,36 @@ class CyclingSettings(BaseModel):
                 " can never end a step"
             )
         return self
+
+    @field_validator("sub_steps")
+    @classmethod
+    def _check_sub_steps(
+        cls, sub_steps: dict[int, int | tuple[float, ...]]
+    ) -> dict[int, int | tuple[float, ...]]:
+        for half_cycle, parts in sub_steps.items():
+            if half_cycle < 1:
+                raise ValueError(
+                    f"sub_steps names half-cycle {half_cycle}; they count from 1"
+                )
+            if isinstance(parts, int):
+                if not 1 <= parts <= 100:
+                    raise ValueError(
+                        f"sub_steps asks for {parts} parts of half-cycle {half_cycle};"
+                        " 1 to 100 are allowed"
+                    )
+            elif any(part <= 0 for part in parts) or abs(sum(parts) - 1) > 1e-6:
+                raise ValueError(
+                    f"sub_steps cuts half-cycle {half_cycle} into {parts}; the"
+                    " fractions must be positive and add up to 1"
+                )
+        return sub_steps
+
+    def fractions(self, half_cycle: int) -> tuple[float, ...]:
+        """Return the parts of a half-cycle as fractions of its charge."""
+        parts = self.sub_steps.get(half_cycle, 1)
+        if isinstance(parts, int):
+            return (1 / parts,) * parts
+        return parts
 
     def current_ma(self, half_cycle: int, area_cm2: float) -> float:
         """Return the signed current of a half-cycle counted from 1 (mA)."""

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import bluesky.plan_stubs as bps
-import bluesky.preprocessors as bpp
 from bluesky.utils import MsgGenerator, short_uid
 
 from devices.beamline import Beamline
@@ -32,11 +31,11 @@ from .guarding import guarded
 from .recording import record_frames
 from .references import ReferenceGroup, References, why_retake
 from .run import in_run
-from .safe_state import Tidying
 from .scan_check import check_angles, check_file
 from .settings import ScanSettings
 from .steps import TomogramStep
 from .streams import ANGLES, BASELINE, CONDITIONS, FLATS_AFTER, PROJECTIONS
+from .tidying import Tidying, tidied
 from .timing import ScanTiming, scan_timing
 from .wishes import Wishes
 
@@ -122,7 +121,7 @@ def tomogram(
     }
     # A pause would be replayed into the same files: it ends the run instead.
     yield from bps.clear_checkpoint()
-    scanned = bpp.finalize_wrapper(_scan(take), lambda: _tidy(beamline, scan))
+    scanned = tidied(_scan(take), lambda: _tidy(beamline, scan))
     return (yield from in_run(scanned, start, wishes))
 
 
