@@ -69,6 +69,8 @@ def _waveform(name: str, units: str, length: int, doc: str) -> Any:
         value=[0.0],
         dtype=DOUBLE,
         max_length=length,
+        # caproto keeps what it has sent until this many are newer: arrays are large
+        max_subscription_backlog=10,
         units=units,
         doc=doc,
         read_only=True,
