@@ -1,0 +1,53 @@
+"""Rules over what was measured."""
+
+import pytest
+from pydantic import ValidationError
+
+from plans.rules import Decision, StopRule, decide, unmeasured
+
+
+def rule(**changes: object) -> StopRule:
+    values = {"quantity": "filling_fraction", "is": "above", "threshold": 0.08}
+    return StopRule.model_validate({**values, **changes})
+
+
+def test_the_first_rule_that_holds_decides() -> None:
+    rules = [
+        rule(threshold=0.5),
+        rule(decide="scan more often"),
+        rule(quantity="half_cycle", threshold=1),
+    ]
+    decision = decide(rules, [{"filling_fraction": 0.09, "half_cycle": 3.0}])
+    assert decision.decide == "scan more often"
+    assert decision.reason == (
+        "filling_fraction above 0.08: scan more often (filling_fraction is 0.09)"
+    )
+
+
+def test_without_a_rule_that_holds_it_goes_on() -> None:
+    assert decide([rule()], [{"filling_fraction": 0.08}]) == Decision(
+        "go on", "no rule holds"
+    )
+    assert decide([], []).decide == "go on"
+
+
+def test_what_was_not_measured_decides_nothing() -> None:
+    below = rule(**{"is": "below"})
+    assert decide([below], [{"filling_fraction": None}]).decide == "go on"
+    assert decide([below], [{}]).decide == "go on"
+    assert decide([below], []).decide == "go on"
+    assert unmeasured([below], {"filling_fraction": None}) == ("filling_fraction",)
+    assert unmeasured([below], {"filling_fraction": 0.0}) == ()
+
+
+def test_a_rule_may_want_several_steps_in_a_row() -> None:
+    twice = rule(times=2)
+    low, high = {"filling_fraction": 0.01}, {"filling_fraction": 0.1}
+    assert decide([twice], [high]).decide == "go on"
+    assert decide([twice], [high, low, high]).decide == "go on"
+    assert decide([twice], [low, high, high]).decide == "stop after a tomogram"
+
+
+def test_an_unknown_quantity_is_refused() -> None:
+    with pytest.raises(ValidationError, match="filling_fraction"):
+        rule(quantity="filling")
