@@ -10,7 +10,14 @@ from math import pi
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import to_json
 
 from analysis.measurement.lithium import lithium_volume_um3
@@ -113,6 +120,11 @@ class BeamlineSection(BaseModel):
         description="names of the process variables; a dry run has its own",
     )
     channel_access: ChannelAccessSection = Field(default_factory=ChannelAccessSection)
+    beam_time_until: AwareDatetime | None = Field(
+        default=None,
+        description="end of the beam time, such as 2026-11-30T08:00:00+00:00; an "
+        "experiment that would end later is refused",
+    )
     connect_timeout_s: float = Field(
         default=10.0, gt=0, le=300, description="for every process variable to answer"
     )

@@ -51,6 +51,8 @@ UNITS: Mapping[str, str] = {
     "ua_cm2": "uA/cm2",
     "a_m2": "A/m2",
     "um3": "um3",
+    "ohm_cm2": "ohm cm2",
+    "gib": "GiB",
     "mpa": "MPa",
 }
 
@@ -92,11 +94,11 @@ def _fault(error: ErrorDetails, key_path: KeyPath, model: type[BaseModel]) -> st
             return f": {message}"
     field = _field_at(model, key_path)
     shown = _shown(value)
-    unit = _unit(name)
+    unit = unit_of(name)
     if isinstance(value, str) and (converted := _with_unit(value, name)):
         return f": {shown} is text; write the bare number in {unit}: {converted}"
-    allowed = _allowed(field, unit) or _said(error)
-    return f": {shown} is not allowed; it must be {allowed}{_meaning(field)}"
+    wanted = allowed(field, unit) or _said(error)
+    return f": {shown} is not allowed; it must be {wanted}{_meaning(field)}"
 
 
 def _shown(value: object) -> str:
@@ -121,7 +123,7 @@ def _meaning(field: FieldInfo | None) -> str:
     return f" ({' '.join(field.description.split())})"
 
 
-def _allowed(field: FieldInfo | None, unit: str) -> str:
+def allowed(field: FieldInfo | None, unit: str) -> str:
     """Return what a field allows, as words: its kind, bounds, unit or choices."""
     if field is None:
         return ""
@@ -147,7 +149,8 @@ def _allowed(field: FieldInfo | None, unit: str) -> str:
         for limit in field.metadata:
             bound = getattr(limit, sign, None)
             if bound is not None:
-                words.append(f"{word} {bound:g}")
+                text = str(bound) if isinstance(bound, int) else f"{bound:g}"
+                words.append(f"{word} {text}")
     for limit in field.metadata:
         pattern = getattr(limit, "pattern", None)
         if pattern:
@@ -183,8 +186,12 @@ def _split(name: str) -> tuple[str, str]:
     return name, ""
 
 
-def _unit(name: str) -> str:
-    return UNITS.get(_split(name)[1], "")
+def unit_of(name: str) -> str:
+    """Return the unit that a key carries, empty if it carries none."""
+    stem, unit = _split(name)
+    if stem.endswith("_per"):
+        return f"1/{UNITS[unit]}"
+    return UNITS.get(unit, "")
 
 
 def _with_unit(text: str, name: str) -> str | None:
@@ -237,15 +244,20 @@ def _model_at(model: type[BaseModel], key_path: KeyPath) -> type[BaseModel] | No
         field = here.model_fields.get(part)
         if field is None:
             continue
-        here = next(
-            (
-                kind
-                for kind in _parts(field.annotation)
-                if isinstance(kind, type) and issubclass(kind, BaseModel)
-            ),
-            None,
-        )
+        here = inner_model(field)
     return here
+
+
+def inner_model(field: FieldInfo) -> type[BaseModel] | None:
+    """Return the model that a field holds, None where it holds plain values."""
+    return next(
+        (
+            kind
+            for kind in _parts(field.annotation)
+            if isinstance(kind, type) and issubclass(kind, BaseModel)
+        ),
+        None,
+    )
 
 
 def _parts(annotation: Any) -> Iterator[Any]:

@@ -4,6 +4,7 @@ The same plans, devices and analysis as on a beamline; only what answers Channel
 is simulated, and every record says so.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import sqrt
@@ -88,6 +89,7 @@ def run_dry(
     settings: SimulationSettings,
     *,
     resumed: bool = False,
+    force: Sequence[str] = (),
 ) -> "tuple[Outcome, TruthComparison | None]":
     """Run the experiment on the simulated beamline and compare with its truth.
 
@@ -103,7 +105,7 @@ def run_dry(
         set_environment(beamline.environment)
         from orchestrator.session import Session  # reads the environment
 
-        session = Session(experiment, layout, simulated=True)
+        session = Session(experiment, layout, simulated=True, force=force)
         outcome = session.run(beamline.pvs, resumed=resumed)
     if not beamline.truth_file.exists():
         return outcome, None

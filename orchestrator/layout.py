@@ -1,6 +1,7 @@
 """Where the files of one experiment lie: the only place that knows the names."""
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from orchestrator.errors import RefusedError
@@ -127,6 +128,12 @@ class Layout:
             self.report_file.parent,
         ):
             folder.mkdir(parents=True, exist_ok=True)
+
+    def set_aside(self) -> Path:
+        """Rename the folder of an experiment that was refused before it began."""
+        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+        aside = self.directory.with_name(f"{self.directory.name}-refused-{stamp}")
+        return self.directory.rename(aside)
 
     def _what_is_there(self) -> str:
         if self.journal_file.exists() or self.experiment_file.exists():

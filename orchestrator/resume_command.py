@@ -1,6 +1,7 @@
 """``insitu-ct resume DIR``: go on with an experiment that was cut off."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from orchestrator.channel_access import environment, set_environment
@@ -21,6 +22,13 @@ def add_parser(
         "resume", help="go on with an experiment that was cut off"
     )
     parser.add_argument("directory", type=Path, help="data folder of the experiment")
+    parser.add_argument(
+        "--force",
+        action="append",
+        default=[],
+        metavar="CHECK",
+        help="go on although this check refuses; it is noted in the journal",
+    )
     parser.set_defaults(run=run)
 
 
@@ -41,20 +49,24 @@ def run(args: argparse.Namespace) -> int:
         dry = session is not None and layout.simulation_dir.is_dir()
         log_to(layout.log_file)
         if dry:
-            return _resume_dry_run(experiment, layout)
-        return _resume(experiment, layout)
+            return _resume_dry_run(experiment, layout, args.force)
+        return _resume(experiment, layout, args.force)
 
 
-def _resume_dry_run(experiment: Experiment, layout: Layout) -> int:
+def _resume_dry_run(
+    experiment: Experiment, layout: Layout, force: Sequence[str]
+) -> int:
     from orchestrator.dry_run import run_dry, simulation_settings, tell_comparison
 
     print(f"SIMULATED experiment {experiment.experiment.id} in {layout.directory}")
     settings = simulation_settings(experiment, None)
-    outcome, comparison = run_dry(experiment, layout, settings, resumed=True)
+    outcome, comparison = run_dry(
+        experiment, layout, settings, resumed=True, force=force
+    )
     return tell_end(outcome, layout.directory, *tell_comparison(comparison))
 
 
-def _resume(experiment: Experiment, layout: Layout) -> int:
+def _resume(experiment: Experiment, layout: Layout, force: Sequence[str]) -> int:
     pvs = experiment.beamline.pvs
     if pvs is None:
         raise RefusedError(
@@ -66,5 +78,6 @@ def _resume(experiment: Experiment, layout: Layout) -> int:
     from orchestrator.session import Session  # reads the environment
 
     print(f"experiment {experiment.experiment.id} in {layout.directory}")
-    outcome = Session(experiment, layout, simulated=False).run(pvs, resumed=True)
+    session = Session(experiment, layout, simulated=False, force=force)
+    outcome = session.run(pvs, resumed=True)
     return tell_end(outcome, layout.directory)

@@ -6,7 +6,7 @@ from pathlib import Path
 from orchestrator.channel_access import environment, set_environment
 from orchestrator.config import load_experiment
 from orchestrator.ending import tell_end
-from orchestrator.errors import ConfigurationError
+from orchestrator.errors import ConfigurationError, RefusedError
 from orchestrator.layout import Layout
 from orchestrator.lock import ExperimentLock
 from orchestrator.log import log_to
@@ -23,6 +23,13 @@ def add_parser(
         type=Path,
         metavar="DIR",
         help="data folder (default: <output.directory>/<experiment.id>)",
+    )
+    parser.add_argument(
+        "--force",
+        action="append",
+        default=[],
+        metavar="CHECK",
+        help="go on although this check refuses; it is noted in the journal",
     )
     parser.set_defaults(run=run)
 
@@ -47,5 +54,10 @@ def run(args: argparse.Namespace) -> int:
 
     print(f"experiment {experiment.experiment.id} in {layout.directory}")
     with ExperimentLock(layout.lock_file):
-        outcome = Session(experiment, layout, simulated=False).run(pvs)
+        session = Session(experiment, layout, simulated=False, force=args.force)
+        try:
+            outcome = session.run(pvs)
+        except RefusedError:
+            print(f"nothing was begun; its folder is now {layout.set_aside()}")
+            raise
         return tell_end(outcome, layout.directory)

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -40,6 +40,7 @@ from orchestrator.journal import Journal
 from orchestrator.layout import Layout, scan_id
 from orchestrator.live import LiveAnalysis, LiveDocuments
 from orchestrator.past import show_past
+from orchestrator.preflight import preflight, refuse
 from orchestrator.readings import show_readings
 from orchestrator.reconcile import reconcile
 from orchestrator.record import DocumentRecord, read_documents
@@ -96,12 +97,22 @@ class Session:
     simulated : bool
         Written into every record of a dry run; also set when the potentiostat says
         that it is simulated.
+    force : sequence of str
+        Names of refusals of the preflight that the operator overrides.
     """
 
-    def __init__(self, experiment: Experiment, layout: Layout, *, simulated: bool):
+    def __init__(
+        self,
+        experiment: Experiment,
+        layout: Layout,
+        *,
+        simulated: bool,
+        force: Sequence[str] = (),
+    ):
         self.experiment = experiment
         self.layout = layout
         self.simulated = simulated
+        self.force = tuple(force)
         self.state = ExperimentState(experiment.experiment.id, simulated=simulated)
         self.journal = Journal(layout.journal_file)
         self.results = ResultsTable(layout.results_dir)
@@ -148,8 +159,10 @@ class Session:
         try:
             with self.hands, Screen(self.state), self._shown_backlog():
                 if past is None:
+                    beamline = self._connect(pvs)
+                    self._preflight(beamline)
                     rest = Rest(steps, (), {}, 0.0, 0.0, "")
-                    outcome = self._run_plans(self._connect(pvs), rest)
+                    outcome = self._run_plans(beamline, rest)
                 else:
                     outcome = self._go_on(past, pvs)
                 outcome = self._finish(outcome)
@@ -184,6 +197,7 @@ class Session:
             self.journal,
             silence_s=self.experiment.cycling.heartbeat_timeout_s,
         )
+        self._preflight(beamline)
         rest = self._rest(history)
         self._note_completed(rest)
         self.decide(
@@ -241,6 +255,21 @@ class Session:
             self._warn("the potentiostat says that it is simulated: so is this run")
         show_readings(beamline, self.state)
         return beamline
+
+    def _preflight(self, beamline: Beamline) -> None:
+        findings = preflight(
+            self.experiment,
+            beamline,
+            self.layout.directory,
+            simulated=self.simulated,
+        )
+        details = {f.name: {"value": f.value, "verdict": f.verdict} for f in findings}
+        self.journal.add("preflight", f"{len(findings)} checks", details=details)
+        for finding in refuse(findings, self.force):
+            self.decide(
+                f"forced by the operator over {finding.name}: {finding.value} "
+                f"({finding.advice})"
+            )
 
     def _run_plans(self, beamline: Beamline, rest: Rest) -> Outcome:
         engine = RunEngine({}, context_managers=[], call_returns_result=True)

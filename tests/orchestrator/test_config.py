@@ -1,5 +1,6 @@
 """The experiment's file: what it means, and what a wrong one is told."""
 
+import importlib.util
 import re
 from pathlib import Path
 
@@ -207,3 +208,13 @@ def test_the_model_is_frozen():
     experiment = load_experiment(EXAMPLES / "dry_run.yaml")
     with pytest.raises(ValueError, match="frozen"):
         experiment.cell.anode = "bottom"
+
+
+def test_every_key_is_described():
+    spec = importlib.util.spec_from_file_location(
+        "generate_configuration", EXAMPLES.parent / "docs/generate_configuration.py"
+    )
+    generator = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(generator)
+    described = generator.DOCUMENT.read_text().partition(generator.MARK)[2]
+    assert described == generator.tables(), "run python docs/generate_configuration.py"

@@ -150,7 +150,12 @@ def sizes(folder):
 
 
 @pytest.mark.parametrize(
-    "moment", ["in the half-cycle", "in the scan", "as the scan ended"]
+    "moment",
+    [
+        "in the half-cycle",
+        pytest.param("in the scan", marks=pytest.mark.slow),
+        pytest.param("as the scan ended", marks=pytest.mark.slow),
+    ],
 )
 def test_kill_9_and_resume(start, experiment_file, tmp_path, moment):
     folder = tmp_path / "experiment"
@@ -181,6 +186,7 @@ def test_kill_9_and_resume(start, experiment_file, tmp_path, moment):
         assert -CHARGE_C < cut.details["charge_c"] < 0
 
 
+@pytest.mark.slow
 def test_stop_from_another_terminal_and_resume(start, experiment_file, tmp_path):
     folder = tmp_path / "experiment"
     run = start("dry-run", experiment_file, "--data", folder)
@@ -206,6 +212,7 @@ def test_stop_from_another_terminal_and_resume(start, experiment_file, tmp_path)
     check_whole(folder)
 
 
+@pytest.mark.slow
 def test_stop_after_the_tomogram(start, experiment_file, tmp_path):
     folder = tmp_path / "experiment"
     run = start("dry-run", experiment_file, "--data", folder)
