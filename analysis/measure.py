@@ -21,7 +21,7 @@ from analysis.measurement.grey_levels import (
     find_levels,
     fit_level_field,
 )
-from analysis.measurement.isolation import find_solid, isolate_pellet
+from analysis.measurement.isolation import find_shards, find_solid, isolate_pellet
 from analysis.measurement.lithium import Lithium
 from analysis.measurement.new_cracks import find_new_cracks
 from analysis.measurement.overview import Overview, read_overview
@@ -154,9 +154,8 @@ def _isolated(
     """Find pellet, grey levels, faces and electrodes."""
     voxel_um = result.voxel_um
     levels = find_levels(overview.coarse)
-    solid = find_solid(overview, levels, voxel_um)
-    result = replace(result, solid=solid)
-    body = isolate_pellet(overview, levels, solid, voxel_um, settings)
+    pellet = find_solid(overview, levels, voxel_um)
+    body = isolate_pellet(overview, levels, pellet, voxel_um, settings)
     reasons = []
     faces = None
     try:
@@ -164,7 +163,7 @@ def _isolated(
     except RuntimeError as error:
         reasons.append(f"faces of the pellet not fitted: {error}")
     low, electrode = _low_levels(overview, levels, body)
-    sound = _sound_solid(overview, levels, solid.pellet, body)
+    sound = _sound_solid(overview, levels, pellet, body)
     field = fit_level_field(overview.coarse, sound, overview.factor, low, electrode)
     window_px = settings.electrode_window_um / voxel_um
     electrodes = [
@@ -178,6 +177,7 @@ def _isolated(
         result,
         registration=_for_registration(overview, body, field),
         body=body,
+        shards=find_shards(overview, levels, body),
         levels=field,
         faces=faces,
         anode=electrodes[0],

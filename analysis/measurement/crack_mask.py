@@ -10,7 +10,11 @@ from numpy.typing import NDArray
 from analysis.measurement.deficit import DEEP, INSIDE, DeficitVolume
 
 WEAK = 1
+"""Code: deficit above the growth threshold, below the roughness of the surface."""
 STRONG = 2
+"""Code: deficit above the threshold, well below the surface: holds a crack."""
+SHELL = 4
+"""Code: deficit above the growth threshold, as shallow as the surface is rough."""
 
 
 @numba.njit(cache=True, parallel=True)
@@ -40,22 +44,24 @@ def smooth(deficit: np.ndarray, out: np.ndarray) -> None:
 
 @numba.njit(cache=True, parallel=True)
 def classify(
-    smoothed: np.ndarray,
-    region: np.ndarray,
-    threshold: float,
-    growth: float,
-    codes: np.ndarray,
-) -> None:
-    """Code each voxel: 0 solid or outside, 1 weak, 2 strong."""
+    smoothed: np.ndarray, region: np.ndarray, threshold: float, growth: float,
+    seed_bit: int, codes: np.ndarray,
+) -> None:  # fmt: skip
+    """Code each voxel; 0 is solid or outside."""
     rows, ny, nx = smoothed.shape
     for row in numba.prange(rows):
         for y in range(ny):
             for x in range(nx):
                 code = 0
                 if region[row, y, x] & INSIDE and smoothed[row, y, x] > growth:
-                    code = WEAK
-                    if region[row, y, x] & DEEP and smoothed[row, y, x] > threshold:
-                        code = STRONG
+                    code = SHELL
+                    if region[row, y, x] & DEEP:
+                        code = WEAK
+                        if (
+                            region[row, y, x] & seed_bit
+                            and smoothed[row, y, x] > threshold
+                        ):
+                            code = STRONG
                 codes[row, y, x] = code
 
 
@@ -104,14 +110,10 @@ class PackedMask:
 
 
 def crack_codes(
-    deficit: DeficitVolume,
-    threshold: float,
-    growth: float,
-    slab_bytes: int,
-    *,
-    smoothing: bool = True,
-) -> Iterator[tuple[int, NDArray[np.uint8], NDArray[np.uint8]]]:
-    """Yield (first row, codes, region) of successive runs of rows of the body."""
+    deficit: DeficitVolume, threshold: float, growth: float, seed_bit: int,
+    slab_bytes: int, *, smoothing: bool = True,
+) -> Iterator[tuple[int, NDArray[np.uint8]]]:  # fmt: skip
+    """Yield (first row, codes) of successive runs of rows of the body."""
     for window in deficit.windows(1, slab_bytes):
         smoothed = window.deficit
         if smoothing:
@@ -119,5 +121,7 @@ def crack_codes(
             smooth(window.deficit, smoothed)
         core = window.core
         codes = np.empty(smoothed[core].shape, np.uint8)
-        classify(smoothed[core], window.region[core], threshold, growth, codes)
-        yield window.first_row + core.start, codes, window.region[core]
+        classify(
+            smoothed[core], window.region[core], threshold, growth, seed_bit, codes
+        )
+        yield window.first_row + core.start, codes

@@ -1,18 +1,27 @@
 """The cracks of one body: mask, components, volume and width, in two readings."""
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
 from analysis.measurement.body import Body
 from analysis.measurement.components import Labeller
-from analysis.measurement.crack_mask import STRONG, PackedMask, crack_codes, smooth
+from analysis.measurement.crack_mask import (
+    SHELL,
+    STRONG,
+    PackedMask,
+    crack_codes,
+    smooth,
+)
 from analysis.measurement.crack_volume import (
     CrackSums,
     crack_volume,
+    distance_squared,
     sum_row_window,
 )
 from analysis.measurement.crack_width import Widths, measure_widths
-from analysis.measurement.deficit import CLEAR, DeficitVolume, Window
+from analysis.measurement.deficit import CLEAR, INSIDE, DeficitVolume, Window
 from analysis.measurement.grey_levels import LevelField
 from analysis.measurement.overview import slab_rows
 from analysis.measurement.result import CrackMeasurement
@@ -20,6 +29,9 @@ from analysis.measurement.settings import MeasurementSettings
 from analysis.volume import VolumeSource
 
 SUM_HALO_PX = 7
+
+NOISE_VOXELS = 8
+"""Fewer voxels together are not even worth counting as noise."""
 
 
 def measure_cracks(
@@ -50,7 +62,7 @@ def measure_cracks(
     smallest = max(1, round(settings.min_crack_volume_um3 / voxel_um**3))
     if is_mask:
         smallest = 1
-    mask, low_voxels, noise = _find_mask(deficit, settings, smallest, not is_mask)
+    mask, strong, noise = _find_mask(deficit, settings, smallest, is_mask=is_mask)
     sampler = _WidthSampler(mask, settings, voxel_um)
     tables = []
     near, direct = (
@@ -81,15 +93,16 @@ def measure_cracks(
         direct.add(first, masked[core], window.region[core])
         sampler.sample(window, smoothed, masked)
     sums = CrackSums(deficit.rows[0], np.concatenate(tables))
+    crack = crack_volume(sums, levels.residual_frac, float(smallest))
     return CrackMeasurement(
         mask=mask,
         components=near.finish(),
         components_6=direct.finish(),
-        volume=crack_volume(sums, levels.residual_frac, float(smallest)),
+        volume=crack,
         widths=sampler.widths(),
         noise_components=noise[0],
         noise_voxels=noise[1],
-        low_voxels=low_voxels,
+        low_voxels=strong if deficit.sharp else round(crack.counted_px),
         body_voxels=body.volume_px(),
     )
 
@@ -98,26 +111,28 @@ def _find_mask(
     deficit: DeficitVolume,
     settings: MeasurementSettings,
     smallest: int,
-    smoothing: bool,
+    *,
+    is_mask: bool,
 ) -> tuple[PackedMask, int, tuple[int, int]]:
     """Return the mask without noise, the number of strong voxels, and the noise."""
     ny, nx = deficit.shape[1:]
     mask = PackedMask.empty(deficit.rows, ny, nx)
+    shell = PackedMask.empty(deficit.rows, ny, nx)
     labeller = Labeller((ny, nx))
-    low_voxels = 0
-    for first, codes, _ in crack_codes(
-        deficit,
-        settings.crack_threshold_frac,
-        settings.crack_growth_threshold_frac,
-        settings.slab_bytes,
-        smoothing=smoothing,
-    ):
+    strong_voxels = 0
+    for first, codes in crack_codes(
+        deficit, settings.crack_threshold_frac, settings.crack_growth_threshold_frac,
+        INSIDE if deficit.sharp else CLEAR, settings.slab_bytes,
+        smoothing=not is_mask,
+    ):  # fmt: skip
+        shell.put(first, codes == SHELL)
+        codes[codes == SHELL] = 0
         labeller.add(first, codes, None)
         mask.put(first, codes > 0)
-        low_voxels += int(np.count_nonzero(codes == STRONG))
+        strong_voxels += int(np.count_nonzero(codes == STRONG))
     found = labeller.finish()
     keep = found.strong & (found.voxels >= smallest)
-    noise = found.strong & ~keep
+    noise = ~keep & (found.voxels >= NOISE_VOXELS)
     keep_label = np.append(keep, False)[found.of_label]
     labeller = Labeller((ny, nx))
     step = slab_rows(deficit.shape, settings.slab_bytes)
@@ -126,7 +141,28 @@ def _find_mask(
         stop = min(start + step, end)
         labels = labeller.add(start, mask.get(start, stop), None)
         mask.put(start, keep_label[labels])
-    return mask, low_voxels, (int(noise.sum()), int(found.voxels[noise].sum()))
+    if not deficit.sharp and keep.any():
+        _grow_into_shell(mask, shell, deficit.deep_px, step)
+    return mask, strong_voxels, (int(noise.sum()), int(found.voxels[noise].sum()))
+
+
+def _grow_into_shell(
+    mask: PackedMask, shell: PackedMask, deep_px: float, step: int
+) -> None:
+    """Follow the cracks to the surface, and no farther along a rough one."""
+    reach = min(6, math.ceil(deep_px) + 1)
+    begin, end = mask.rows
+    grown = PackedMask.empty(mask.rows, mask.bits.shape[1], mask.width)
+    for start in range(begin, end, step):
+        stop = min(start + step, end)
+        deep = mask.get(start - reach, stop + reach)
+        distance = np.empty(deep.shape, np.uint8)
+        distance_squared(deep, reach, distance)
+        core = slice(reach, reach + stop - start)
+        near = distance[core] <= reach * reach
+        shallow = shell.get(start, stop).view(bool) & near
+        grown.put(start, deep[core].view(bool) | shallow)
+    mask.bits = grown.bits
 
 
 class _WidthSampler:

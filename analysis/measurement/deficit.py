@@ -176,10 +176,14 @@ class DeficitVolume:
         self.shape = volume.shape
 
     @property
+    def sharp(self) -> bool:
+        """Whether the body has no surface of its own: it fills the volume."""
+        return self._body.edge_sigma_px == 0
+
+    @property
     def deep_px(self) -> float:
         """Depth below which a deficit starts a crack."""
-        sigma = self._body.edge_sigma_px
-        return 0.0 if sigma == 0 else 1.0 + 1.5 * sigma
+        return 0.0 if self.sharp else 1.0 + 1.5 * self._body.edge_sigma_px
 
     def read(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
         """Return deficit and region of the rows ``start`` to ``stop`` (exclusive)."""

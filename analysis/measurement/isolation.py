@@ -20,29 +20,14 @@ from analysis.measurement.surface import robust_surface
 
 NUM_ANGLES = 720
 CLOSING_UM = 6.0  # half the widest crack that parts the pellet into fragments
+SHARD_GAP_PX = 2.0
+SMALLEST_SHARD_PX = 64
 
 
-@dataclass(frozen=True)
-class Solid:
-    """The pellet as coarse voxels.
-
-    Attributes
-    ----------
-    pellet : ndarray of bool
-        Largest component of the solid, its cracks closed.
-    shards : int
-        Other components of more than 8 coarse voxels.
-    shard_volume_px : float
-        Their volume in voxels.
-    """
-
-    pellet: NDArray[np.bool_]
-    shards: int
-    shard_volume_px: float
-
-
-def find_solid(overview: Overview, levels: Levels, voxel_um: float) -> Solid:
-    """Return the pellet's coarse voxels.
+def find_solid(
+    overview: Overview, levels: Levels, voxel_um: float
+) -> NDArray[np.bool_]:
+    """Return the pellet's coarse voxels, its cracks closed.
 
     Raises
     ------
@@ -61,13 +46,36 @@ def find_solid(overview: Overview, levels: Levels, voxel_um: float) -> Solid:
         )
     sizes = np.bincount(labels.ravel(), weights=high.ravel())
     sizes[0] = 0
-    largest = int(sizes.argmax())
-    pellet = labels == largest
-    shards = np.flatnonzero(sizes > 8)
-    shards = shards[shards != largest]
+    pellet = labels == int(sizes.argmax())
     _check_in_view(pellet)
-    volume_px = float(sizes[shards].sum()) * overview.factor**3
-    return Solid(pellet, len(shards), volume_px)
+    return pellet
+
+
+@dataclass(frozen=True)
+class Shards:
+    """Pieces of electrolyte in the lithium, apart from the pellet."""
+
+    number: int
+    volume_px: float
+
+
+def find_shards(overview: Overview, levels: Levels, body: Body) -> Shards:
+    """Count what is solid above and below the pellet."""
+    factor = overview.factor
+    nz, ny, nx = overview.coarse.shape
+    z, y, x = ((np.arange(size) + 0.5) * factor - 0.5 for size in (nz, ny, nx))
+    rows, columns = np.round(y).astype(int), np.round(x).astype(int)
+    top, bottom = body.top[np.ix_(rows, columns)], body.bottom[np.ix_(rows, columns)]
+    radius = np.hypot((y - body.centre[0])[:, None], (x - body.centre[1])[None, :])
+    within = radius < float(np.median(body.rim))
+    apart = SHARD_GAP_PX + factor
+    solid = (overview.coarse > levels.threshold) & within
+    for index, height in enumerate(z):
+        solid[index] &= (height < top - apart) | (height > bottom + apart)
+    labels = np.asarray(ndimage.label(solid)[0])  # pyright: ignore[reportIndexIssue]
+    sizes = np.bincount(labels.ravel())[1:] * factor**3
+    sizes = sizes[sizes >= SMALLEST_SHARD_PX]
+    return Shards(len(sizes), float(sizes.sum()))
 
 
 def _box_closing(mask: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:
@@ -110,14 +118,14 @@ def _check_in_view(pellet: NDArray[np.bool_]) -> None:
 def isolate_pellet(
     overview: Overview,
     levels: Levels,
-    solid: Solid,
+    pellet: NDArray[np.bool_],
     voxel_um: float,
     settings: MeasurementSettings,
 ) -> Body:
     """Return the pellet with smooth rim and faces; the edge's blur is set to 1 px."""
     factor = overview.factor
-    rows = np.flatnonzero(solid.pellet.sum(axis=(1, 2)))
-    footprint = solid.pellet.sum(axis=0) > 0.5 * len(rows)
+    rows = np.flatnonzero(pellet.sum(axis=(1, 2)))
+    footprint = pellet.sum(axis=0) > 0.5 * len(rows)
     if footprint.sum() < 64:
         raise MeasurementError(
             "no pellet found: the largest solid has no upright rim; check the axis "
@@ -126,10 +134,8 @@ def isolate_pellet(
     area = float(footprint.sum())
     at_y, at_x = np.nonzero(footprint)
     centre = (float(at_y.mean()), float(at_x.mean()))
-    rim_coarse = _rim(
-        overview.coarse, levels, solid.pellet, centre, np.sqrt(area / np.pi)
-    )
-    window_px = settings.surface_window_um / voxel_um
+    rim_coarse = _rim(overview.coarse, levels, pellet, centre, np.sqrt(area / np.pi))
+    window_px = settings.rim_window_um / voxel_um
     circumference = 2 * np.pi * np.sqrt(area / np.pi) * factor
     window = (window_px / factor, window_px * NUM_ANGLES / circumference)
     inner = _rows_with_rim(rim_coarse)
@@ -142,7 +148,9 @@ def isolate_pellet(
     share = (at - first)[:, None]
     rim[:] = (smooth[first] * (1 - share) + smooth[second] * share) * factor
     fine_centre = tuple((c + 0.5) * factor - 0.5 for c in centre)
-    top, bottom = _faces(overview, levels, solid, rim, fine_centre, window_px)
+    top, bottom = _faces(
+        overview, levels, pellet, rim, fine_centre, settings.face_window_um / voxel_um
+    )
     return Body(top, bottom, rim, (fine_centre[0], fine_centre[1]), 1.0)
 
 
@@ -195,7 +203,7 @@ def _rows_with_rim(rim: NDArray[np.float64]) -> slice:
 def _faces(
     overview: Overview,
     levels: Levels,
-    solid: Solid,
+    pellet: NDArray[np.bool_],
     rim: NDArray[np.float32],
     centre: tuple[float, ...],
     window_px: float,
@@ -203,7 +211,7 @@ def _faces(
     """Return the smooth heights (y, x) of the face towards row 0 and of the other."""
     cell = overview.column_factor
     columns = overview.columns
-    for axis in (1, 2):
+    for axis in (1, 2) if cell <= 2 else ():
         mean = ndimage.uniform_filter1d(columns, 3, axis, mode="nearest")
         columns = np.asarray(mean, np.float32)
     _, ny, nx = columns.shape
@@ -215,13 +223,9 @@ def _faces(
     radius = float(np.median(rim))
     inside = np.hypot(y, x) < radius - 3 * cell - 3
     # The pellet's coarse voxels, seen in each column of cells.
-    coarse_y = np.minimum(
-        np.arange(ny) * cell // overview.factor, solid.pellet.shape[1] - 1
-    )
-    coarse_x = np.minimum(
-        np.arange(nx) * cell // overview.factor, solid.pellet.shape[2] - 1
-    )
-    seen = solid.pellet[:, coarse_y][:, :, coarse_x]
+    coarse_y = np.minimum(np.arange(ny) * cell // overview.factor, pellet.shape[1] - 1)
+    coarse_x = np.minimum(np.arange(nx) * cell // overview.factor, pellet.shape[2] - 1)
+    seen = pellet[:, coarse_y][:, :, coarse_x]
     inside &= seen.any(axis=0)
     first = seen.argmax(axis=0) * overview.factor
     last = (len(seen) - seen[::-1].argmax(axis=0)) * overview.factor - 1

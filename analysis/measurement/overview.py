@@ -109,7 +109,7 @@ def read_overview(volume: VolumeSource, slab_bytes: int) -> Overview:
     factor = 2 if min(nz, ny, nx) >= 32 else 1
     while max(ny, nx) > factor * COARSE_TARGET:
         factor *= 2
-    column_factor = 2 * factor if factor > 2 else factor
+    column_factor = factor
     coarse = np.empty((nz // factor, ny // factor, nx // factor), np.float32)
     columns = np.empty((nz, ny // column_factor, nx // column_factor), np.float32)
     rows = max(factor, slab_rows(volume.shape, slab_bytes) // factor * factor)

@@ -15,7 +15,7 @@ from analysis.measurement.crack_width import (
     width_distribution,
 )
 from analysis.measurement.grey_levels import LevelField
-from analysis.measurement.isolation import Solid
+from analysis.measurement.isolation import Shards
 from analysis.measurement.lithium import Lithium
 from analysis.measurement.new_cracks import NewCracks
 from analysis.measurement.reference import PristineVolume
@@ -78,7 +78,7 @@ class TomogramMeasurement:
     shape: tuple[int, int, int]
     levels: LevelField | None = None
     body: Body | None = None
-    solid: Solid | None = None
+    shards: Shards | None = None
     faces: PelletFaces | None = None
     anode: ElectrodeFace | None = None
     cathode: ElectrodeFace | None = None
@@ -268,9 +268,9 @@ class TomogramMeasurement:
             row["pellet_top_row"] = float(np.median(self.body.top))
             row["pellet_bottom_row"] = float(np.median(self.body.bottom))
             row["pellet_centre_y_px"], row["pellet_centre_x_px"] = self.body.centre
-        if self.solid is not None:
-            row["shards"] = self.solid.shards
-            row["shard_volume_um3"] = self.solid.shard_volume_px * um**3
+        if self.shards is not None:
+            row["shards"] = self.shards.number
+            row["shard_volume_um3"] = self.shards.volume_px * um**3
         seen = []
         for name, face in (("anode", self.anode), ("cathode", self.cathode)):
             if face is None:

@@ -25,9 +25,12 @@ class MeasurementSettings(BaseModel):
     min_crack_volume_um3: float = Field(default=50.0, ge=0)
     """Smaller components are noise; their number and volume are reported."""
 
-    surface_window_um: float = Field(default=40.0, gt=1, le=500)
-    """The surface of the pellet is smooth over this length: narrower dips are cracks,
-    wider ones are its shape."""
+    rim_window_um: float = Field(default=40.0, gt=1, le=500)
+    """The rim is smooth over this length: dips narrower than half of it are cracks
+    that open there, wider ones are its shape."""
+
+    face_window_um: float = Field(default=20.0, gt=1, le=500)
+    """The same for the faces, which are rougher than the rim."""
 
     rim_shell_um: float = Field(default=10.0, ge=0, le=500)
     """Depth of the outer shell whose share of the crack volume is reported."""

@@ -227,10 +227,10 @@ def _alike(depth: NDArray[np.float64], grey: NDArray[np.float64]) -> NDArray[np.
     )
     known = np.isfinite(typical)
     expected = np.interp(depth, bins[known], typical[known])
-    # A crack may be anywhere in the column: the darkest three voxels in a row tell.
+    # A crack below the face or a shard above it: three voxels in a row tell.
     less = expected - grey
     runs = (less[:-2] + less[1:-1] + less[2:]) / 3
-    worst = runs.max(axis=0)
+    worst = np.abs(runs).max(axis=0)
     middle = np.median(worst)
     below = worst[worst < middle]
     scatter = 1.4826 * np.median(middle - below) if below.size else 0.0
