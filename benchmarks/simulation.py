@@ -12,6 +12,7 @@ the event loop woke (what a potentiostat's safety would wait for), and the memor
 import argparse
 import asyncio
 import resource
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -83,6 +84,20 @@ async def scan(ioc: SimulatedIOC, directory: Path, frames: int) -> float:
     return wall_s
 
 
+def report_lateness(phase: str, late_s: list[float]) -> None:
+    """Print how late the event loop woke."""
+    late_ms = 1e3 * np.array(late_s or [0.0])
+    print(
+        f"loop late while {phase} by {np.median(late_ms):.2f} ms median, "
+        f"{np.percentile(late_ms, 99):.2f} ms 99 %, {late_ms.max():.2f} ms most"
+    )
+    edges_ms = [0, 1, 2, 5, 10, 20, 50, np.inf]
+    for low, high, number in zip(
+        edges_ms, edges_ms[1:], np.histogram(late_ms, edges_ms)[0], strict=False
+    ):
+        print(f"  {low:>3} to {high:>3} ms: {number}")
+
+
 async def benchmark(settings: SimulationSettings, directory: Path, frames: int) -> None:
     """Run the scan and print what was measured."""
     clock = Clock(settings.clock_factor)
@@ -92,27 +107,20 @@ async def benchmark(settings: SimulationSettings, directory: Path, frames: int) 
     charge_c = 2.2 * settings.cell.half_cycle_charge_c
     world.cell.advance(1000.0, charge_c, True)
     world.freeze_cell()
-    await asyncio.wrap_future(world.frozen.prepared)
-    print(f"prepared in {time.perf_counter() - began_s:.1f} s")
-    ioc = SimulatedIOC(world, "BENCH:")
-    await ioc.begin()
     late_s: list[float] = []
     ticker = asyncio.create_task(measure_lateness(late_s))
+    await asyncio.wrap_future(world.frozen.prepared)
+    print(f"prepared in {time.perf_counter() - began_s:.1f} s", flush=True)
+    report_lateness("preparing", late_s)
+    late_s.clear()
+    ioc = SimulatedIOC(world, "BENCH:")
+    await ioc.begin()
     wall_s = await scan(ioc, directory, frames)
     ticker.cancel()
     size_mb = (directory / "scan_0000_00_projections.h5").stat().st_size / 1e6
-    late_ms = 1e3 * np.array(late_s)
     rate = (frames - 1) / wall_s
     print(f"{frames} frames, {rate:.1f} frames/s, {size_mb / wall_s:.0f} MB/s written")
-    print(
-        f"loop late by {np.median(late_ms):.2f} ms median, "
-        f"{np.percentile(late_ms, 99):.2f} ms 99 %, {late_ms.max():.2f} ms most"
-    )
-    edges_ms = [0, 1, 2, 5, 10, 20, 50, np.inf]
-    for low, high, number in zip(
-        edges_ms, edges_ms[1:], np.histogram(late_ms, edges_ms)[0], strict=False
-    ):
-        print(f"  {low:>3} to {high:>3} ms: {number}")
+    report_lateness("drawing", late_s)
     peak_gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(f"memory at most {peak_gib:.2f} GiB")
     world.close()
@@ -125,6 +133,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=360)
     parser.add_argument("--directory", type=Path, help="where frames are written")
     arguments = parser.parse_args()
+    sys.setswitchinterval(0.001)  # as the server has it
     settings = SimulationSettings.model_validate(SCALES[arguments.scale])
     with tempfile.TemporaryDirectory(dir=arguments.directory) as directory:
         asyncio.run(benchmark(settings, Path(directory), arguments.frames))

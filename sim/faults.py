@@ -35,6 +35,8 @@ class PlannedFault:
 
     Attributes
     ----------
+    text : str
+        As it was asked for.
     name : str
         Key of `FAULTS`.
     kind : str
@@ -47,6 +49,7 @@ class PlannedFault:
         For ``"t"``: simulated seconds after the start.
     """
 
+    text: str
     name: str
     kind: str
     number: int = 0
@@ -72,7 +75,11 @@ def parse_fault(text: str) -> PlannedFault:
             "NAME@scan:2+0.5 or NAME@t=120"
         )
     if match["seconds"] is not None:
-        return PlannedFault(name, "t", seconds=float(match["seconds"]))
+        return PlannedFault(text, name, "t", seconds=float(match["seconds"]))
     return PlannedFault(
-        name, match["kind"], int(match["number"]), float(match["fraction"] or 0.0)
+        text,
+        name,
+        match["kind"],
+        int(match["number"]),
+        float(match["fraction"] or 0.0),
     )

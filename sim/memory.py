@@ -20,11 +20,19 @@ class Memory:
     ----------
     path : Path
         The file; it need not exist.
+
+    Attributes
+    ----------
+    struck_faults : list[str]
+        Planned faults that have struck: none strikes again after a restart.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._read = json.loads(path.read_text()) if path.exists() else None
+        self.struck_faults: list[str] = (
+            [] if self._read is None else list(self._read["struck_faults"])
+        )
 
     @property
     def time_s(self) -> float:
@@ -42,15 +50,21 @@ class Memory:
         if self._read is not None:
             instrument.restore(self._read["instrument"])
 
-    def write_text(self, text: str) -> None:
-        """Keep what `memory_text` gave; the file is never half written."""
+    def text(
+        self, cell: VirtualCell, instrument: VirtualInstrument, time_s: float
+    ) -> str:
+        """Return what is to be kept as one line of JSON."""
+        return json.dumps(
+            {
+                "time_s": time_s,
+                "cell": cell.memory(),
+                "instrument": instrument.memory(),
+                "struck_faults": self.struck_faults,
+            }
+        )
+
+    def write(self, text: str) -> None:
+        """Keep what `text` gave; the file is never half written."""
         part = self._path.with_suffix(".part")
         part.write_text(text)
         os.replace(part, self._path)
-
-
-def memory_text(cell: VirtualCell, instrument: VirtualInstrument, time_s: float) -> str:
-    """Return cell, instrument and simulated time as one line of JSON."""
-    return json.dumps(
-        {"time_s": time_s, "cell": cell.memory(), "instrument": instrument.memory()}
-    )

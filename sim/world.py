@@ -12,7 +12,7 @@ from sim.cell import CellState
 from sim.clock import Clock
 from sim.history import History
 from sim.instrument import VirtualInstrument
-from sim.memory import Memory, memory_text
+from sim.memory import Memory
 from sim.motion import Axis
 from sim.position_compare import PositionCompare
 from sim.projector import Prepared, Projector
@@ -86,7 +86,7 @@ class World:
         memory: Memory,
     ) -> None:
         self.settings = settings
-        self._memory = memory
+        self.memory = memory
         self.clock = clock
         self.start_s = clock.now()
         self.rotation = Axis()
@@ -140,15 +140,15 @@ class World:
 
     def remember(self) -> None:
         """Keep the cell as it is now for the next process."""
-        self._memory.write_text(self._memory_text())
+        self.memory.write(self._memory_text())
 
     def _memory_text(self) -> str:
-        return memory_text(self.cell, self.instrument, self.clock.now())
+        return self.memory.text(self.cell, self.instrument, self.clock.now())
 
     async def remember_always(self) -> None:
         """Keep the cell several times a second, for ever."""
         while True:
-            await asyncio.to_thread(self._memory.write_text, self._memory_text())
+            await asyncio.to_thread(self.memory.write, self._memory_text())
             await asyncio.sleep(_MEMORY_PERIOD_S)
 
     def exposure(

@@ -68,7 +68,11 @@ class FaultsIOC:
         self._rotation = rotation
         self._shutter = shutter
         self._source = source
-        self._planned = [parse_fault(text) for text in world.settings.faults]
+        self._planned = [
+            parse_fault(text)
+            for text in world.settings.faults
+            if text not in world.memory.struck_faults
+        ]
         self._group = _fault_group()(f"{prefix}FAULT:")
         for name in FAULTS:
             self._channel(name).putter = self._put
@@ -221,6 +225,7 @@ class FaultsIOC:
     async def _strike(self, faults: list[PlannedFault]) -> None:
         for fault in faults:
             self._planned.remove(fault)
+            self._world.memory.struck_faults.append(fault.text)
             await self._inject(fault.name)
 
 

@@ -121,6 +121,8 @@ def test_planned_fault_strikes_once_at_its_fraction_of_its_scan(
         return ids.tolist()
 
     whole, gap, retaken, full = asyncio.run(scans())
+    remembered = Memory(tmp_path / "cell.json").struck_faults
+    assert remembered == list(settings.faults)  # a restart plans them no more
     every = list(range(1, 11))
     assert whole == every
     assert gap == [1, 2, 3, 4, 5, 7, 8, 9, 10]  # lost when five of ten are taken
