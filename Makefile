@@ -1,10 +1,11 @@
 # Two commands do everything: `make dry-run` and `make test`.
+# The rest takes longer: `make slow`, `make faults`, `make soak`, `make benchmarks`.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: dry-run test lint types imports unit clean
+.PHONY: dry-run test lint types imports unit slow faults soak benchmarks clean
 
 dry-run: $(INSTALLED)
 	$(BIN)/insitu-ct dry-run
@@ -23,6 +24,25 @@ imports: $(INSTALLED)
 
 unit: $(INSTALLED)
 	$(BIN)/pytest -m "not slow"
+
+# every test that the default suite leaves out, the soak apart
+slow: $(INSTALLED)
+	$(BIN)/pytest -m slow --timeout=0 --ignore=tests/system/test_soak.py
+
+# each fault at each phase of an experiment
+faults: $(INSTALLED)
+	$(BIN)/pytest -m system --timeout=0 tests/system/test_fault_matrix.py
+
+# random faults and kills; SOAK_RUNS=20 SOAK_SEED=1 unless set
+soak: $(INSTALLED)
+	$(BIN)/pytest -s -m slow --timeout=0 tests/system/test_soak.py
+
+# ratios in one run on one machine; JSON beside the table
+benchmarks: $(INSTALLED)
+	$(BIN)/python -m benchmarks.reconstruction
+	$(BIN)/python -m benchmarks.measurement
+	$(BIN)/python -m benchmarks.simulation
+	$(BIN)/python -m benchmarks.guard_latency
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "insitu-ct needs Python 3.11 or newer: make PYTHON=/path/to/python3.11")'
