@@ -7,6 +7,8 @@ from typing import Any
 
 from .short_circuit import Alarm
 
+CHARGE_TOLERANCE_FRAC = 0.005
+
 
 @dataclass(frozen=True)
 class StepOutcome:
@@ -59,6 +61,23 @@ class StepOutcome:
             return 0.0
         return self.integrated_charge_c / self.charge_c - 1.0
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is odd about the record, though the step ended."""
+        found = []
+        if abs(self.charge_difference_frac) > CHARGE_TOLERANCE_FRAC:
+            found.append(
+                f"the measured current gives {self.integrated_charge_c:.6g} C, the "
+                f"instrument counts {self.charge_c:.6g} C: they differ by more than "
+                f"{CHARGE_TOLERANCE_FRAC:.1%}; check the current range"
+            )
+        if self.samples_missing:
+            found.append(
+                f"{self.samples_missing} of {self.samples + self.samples_missing} "
+                "samples never arrived; the network or this computer was too busy"
+            )
+        return tuple(found)
+
 
 @dataclass(frozen=True)
 class _Column:
@@ -80,6 +99,7 @@ _COLUMNS = (
     _Column("fault", "string", "", lambda o: o.fault),
     _Column("acted_on", "string", "", lambda o: str(o.acted_on) if o.acted_on else ""),
     _Column("alarms", "string", "", _evidence),
+    _Column("warnings", "string", "", lambda o: "; ".join(o.warnings)),
     _Column("samples", "integer", "", lambda o: o.samples),
     _Column("samples_missing", "integer", "", lambda o: o.samples_missing),
     _Column("clock_offset_s", "number", "s", lambda o: o.clock_offset_s),

@@ -78,7 +78,7 @@ class StepWatch:
         self.outcome: StepOutcome | None = None
         self._guard = guard
         self._period_s = min(1.0, heartbeat_timeout_s / 5)
-        self._open_relay = open_relay
+        self._put_open = open_relay
         self._beat = beat
         self._ended = ended
         self._rules = ShortCircuitRules(guard)
@@ -125,8 +125,11 @@ class StepWatch:
             self._missing += int(rows[0, 0]) - self._next_number
             self._next_number = int(rows[-1, 0]) + 1
             self._count += len(rows)
-            for row in rows.tolist():
-                self._judge(_sample(arrival_s, row))
+            try:
+                for row in rows.tolist():
+                    self._judge(_sample(arrival_s, row))
+            except Exception as error:  # an unguarded cell is worse than a lost step
+                self._trip(f"the guard failed: {type(error).__name__}: {error}")
 
     def finished(
         self, state: str, end_reason: str, charge_c: float, elapsed_s: float
@@ -200,6 +203,12 @@ class StepWatch:
                 self._rests.remove((until_s, status))
                 if not status.done:
                     status.set_finished()
+
+    def _open_relay(self) -> None:
+        # a lost connection must end neither a callback nor the watchdog; the
+        # watchdog tries again, and the silent heartbeat opens the relay meanwhile
+        with contextlib.suppress(Exception):
+            self._put_open()
 
     def _describe(self, end_reason: str) -> str:
         planned = {EndReason.ELAPSED, EndReason.CHARGE, EndReason.VOLTAGE}

@@ -46,6 +46,8 @@ class HalfCycleOutcome:
         Whether the rest of the step may be passed later.
     alarms : tuple[Alarm, ...]
         Everything the guard noticed, warnings included.
+    warnings : tuple[str, ...]
+        What is odd about the record: two charges that differ, samples that are lost.
     """
 
     charge_c: float
@@ -56,6 +58,7 @@ class HalfCycleOutcome:
     tomogram: str
     resumable: bool
     alarms: tuple[Alarm, ...]
+    warnings: tuple[str, ...]
 
 
 def half_cycle(
@@ -175,6 +178,7 @@ def judge(outcome: StepOutcome) -> HalfCycleOutcome:
         tomogram=tomogram,
         resumable=resumable,
         alarms=outcome.alarms,
+        warnings=outcome.warnings,
     )
 
 

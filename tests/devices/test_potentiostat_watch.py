@@ -1,0 +1,178 @@
+"""What watches a step, fed by hand: no Channel Access, no clock but its own."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+
+from devices import potentiostat_watch
+from devices.potentiostat_driver import GalvanostaticStep
+from devices.potentiostat_outcome import StepOutcome
+from devices.potentiostat_watch import StepWatch
+from devices.short_circuit import GuardSettings
+from plans.half_cycle import judge
+
+CURRENT_MA = 4.712e-3
+
+
+class Bench:
+    """A watch and what it did."""
+
+    def __init__(self, *, guard: GuardSettings | None = None, beat: Any = None) -> None:
+        self.opened = 0
+        self.beats = 0
+        self.outcome: StepOutcome | None = None
+        self.ended = threading.Event()
+        self.connected = True
+        self.watch = StepWatch(
+            GalvanostaticStep(1, CURRENT_MA, 100.0),
+            guard or GuardSettings(),
+            heartbeat_timeout_s=0.1,
+            first_number=5,
+            open_relay=self._open,
+            beat=self._beat,
+            ended=self._end,
+        )
+
+    def _open(self) -> None:
+        self.opened += 1
+        if not self.connected:
+            raise ConnectionError("no such PV")
+
+    def _beat(self) -> None:
+        self.beats += 1
+        if not self.connected:
+            raise ConnectionError("no such PV")
+
+    def _end(self, outcome: StepOutcome) -> None:
+        self.outcome = outcome
+        self.ended.set()
+
+    def feed(self, numbers: range, voltage_v: float = 0.08) -> None:
+        self.watch.samples(block(numbers, voltage_v))
+
+
+def block(numbers: range, voltage_v: float = 0.08) -> np.ndarray:
+    rows = [
+        (n, 1.8e9 + 0.1 * n, voltage_v, CURRENT_MA, CURRENT_MA * 1e-4 * (n - 5), 1.0)
+        for n in numbers
+    ]
+    return np.array(rows, dtype=float).ravel()
+
+
+def test_blocks_that_overlap_give_each_sample_once() -> None:
+    bench = Bench()
+    for stop in range(10, 300, 7):
+        bench.feed(range(max(0, stop - 20), stop))
+    bench.feed(range(290, 306))
+    bench.watch.finished("Done", "Elapsed", CURRENT_MA * 0.03, 30.0)
+    times_s = [sample.time_s for sample in bench.watch.take()]
+    assert len(times_s) == 301
+    assert np.diff(times_s) == pytest.approx(0.1, abs=1e-6)
+    assert bench.outcome is not None
+    assert bench.outcome.samples_missing == 0
+    assert bench.outcome.warnings == ()
+    assert bench.outcome.integrated_charge_c == pytest.approx(CURRENT_MA * 0.03)
+
+
+def test_samples_that_never_came_are_counted_and_said() -> None:
+    bench = Bench()
+    bench.feed(range(5, 100))
+    bench.feed(range(110, 200))
+    bench.watch.finished("Done", "Elapsed", CURRENT_MA * 0.0194, 19.4)
+    assert bench.outcome is not None
+    assert bench.outcome.samples_missing == 10
+    assert "10 of 195 samples never arrived" in bench.outcome.warnings[0]
+
+
+def test_two_charges_that_differ_are_flagged() -> None:
+    bench = Bench()
+    bench.feed(range(5, 305))
+    bench.watch.finished("Done", "Elapsed", CURRENT_MA * 0.0299 * 1.006, 29.9)
+    assert bench.outcome is not None
+    assert "differ by more than 0.5%" in bench.outcome.warnings[0]
+
+
+def test_a_short_opens_the_relay_within_the_callback() -> None:
+    bench = Bench()
+    bench.feed(range(5, 100))
+    assert bench.opened == 0
+    bench.feed(range(100, 102), voltage_v=0.0)
+    assert bench.opened > 0
+    bench.watch.finished("Done", "Relay", CURRENT_MA * 0.01, 10.0)
+    assert bench.outcome is not None
+    judged = judge(bench.outcome)
+    assert "hard_short" in judged.short_circuit
+    assert not judged.resumable
+    assert bench.outcome.acted_on is not None
+    assert bench.outcome.acted_on.samples[-1][1] == 0.0
+
+
+def test_a_soft_short_may_ask_for_a_tomogram() -> None:
+    bench = Bench(guard=GuardSettings(soft_short="tomogram"))
+    bench.feed(range(5, 205))
+    bench.feed(range(205, 320), voltage_v=0.05)
+    assert bench.opened > 0
+    bench.watch.finished("Done", "Relay", CURRENT_MA * 0.03, 30.0)
+    assert bench.outcome is not None
+    judged = judge(bench.outcome)
+    assert "soft_short" in judged.tomogram
+    assert (judged.fault, judged.short_circuit) == ("", "")
+    assert judged.resumable
+
+
+def test_an_instrument_that_does_not_end_is_stopped() -> None:
+    bench = Bench()
+    bench.feed(range(5, 5 + 1000))
+    assert bench.opened == 0
+    bench.feed(range(1005, 1100))
+    assert bench.opened > 0
+    bench.watch.finished("Done", "Relay", CURRENT_MA * 0.109, 109.0)
+    assert bench.outcome is not None
+    assert "instead of ending" in bench.outcome.fault or "were asked" in (
+        bench.outcome.fault
+    )
+
+
+def test_a_guard_that_fails_opens_the_relay() -> None:
+    bench = Bench()
+    bench.feed(range(5, 100))
+    bench.watch._rules.feed = None  # type: ignore[method-assign, assignment]
+    bench.feed(range(100, 101))
+    assert bench.opened > 0
+    bench.watch.finished("Done", "Relay", 0.0, 0.0)
+    assert bench.outcome is not None
+    assert "the guard failed" in bench.outcome.fault
+
+
+def test_a_dead_ioc_ends_the_step_with_what_was_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(potentiostat_watch, "CONFIRM_TIMEOUT_S", 0.2)
+    bench = Bench(guard=GuardSettings(stale_after_s=0.2))
+    bench.feed(range(5, 105))
+    bench.connected = False
+    bench.watch.start()
+    assert bench.ended.wait(20)
+    assert bench.outcome is not None
+    assert bench.opened > 1
+    assert "did not confirm an open relay" in bench.outcome.fault
+    assert bench.outcome.charge_c == pytest.approx(CURRENT_MA * 0.0099)
+    judged = judge(bench.outcome)
+    assert judged.resumable
+    assert "check it at the cell" in judged.fault
+
+
+def test_the_heart_beats_while_samples_come() -> None:
+    bench = Bench(guard=GuardSettings(stale_after_s=30.0))
+    bench.watch.start()
+    pause = threading.Event()
+    for _ in range(500):
+        if bench.beats >= 5:
+            break
+        pause.wait(0.02)
+    bench.watch.finished("Done", "Elapsed", 0.0, 0.0)
+    assert bench.beats >= 5
