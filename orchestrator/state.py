@@ -21,6 +21,7 @@ from analysis.messages import (
     TomogramMeasured,
     WorkerReady,
 )
+from orchestrator.layout import scan_id
 from plans.steps import HalfCycleStep, Step, TomogramStep
 
 Level = Literal["info", "good", "decision", "warning", "alarm"]
@@ -187,6 +188,7 @@ class ExperimentState:
         self._monitored: set[str] = set()
         self._voltages_v: deque[float] = deque(maxlen=VOLTAGE_SAMPLES)
         self._row: Mapping[str, float | int | str | None] = {}
+        self._labels: dict[str, str] = {}  # of scans that are not measured yet
         self._analysis = AnalysisStatus()
         self._entries: deque[Entry] = deque(maxlen=ENTRIES)
         self._alarms: deque[Entry] = deque(maxlen=5)
@@ -366,6 +368,10 @@ class ExperimentState:
             )
         else:
             self._phase = "preparing the scan"
+            name = scan_id(
+                int(doc.get("scan_number") or 0), int(doc.get("attempt") or 0)
+            )
+            self._labels[name] = str(doc.get("label", ""))
 
     def _descriptor(self, doc: Mapping[str, Any]) -> None:
         if self._run is None:
@@ -451,19 +457,22 @@ class ExperimentState:
                 case WorkerReady(seconds):
                     self._analysis = replace(self._analysis, ready=True)
                     self._add("info", f"analysis ready after {seconds:.1f} s", now_s)
-                case StageProgress(scan_id, stage, fraction):
+                case StageProgress(name, stage, fraction):
                     self._analysis = replace(
-                        self._analysis, scan_id=scan_id, stage=stage, fraction=fraction
+                        self._analysis, scan_id=name, stage=stage, fraction=fraction
                     )
-                case PreviewReady(scan_id, _, final):
+                case PreviewReady(name, _, final):
                     if final:
-                        self._add("info", f"{scan_id}: preview drawn", now_s)
+                        self._add("info", f"{name}: preview drawn", now_s)
                 case TomogramMeasured():
-                    self._measured(message.row)
-                    text = f"{message.scan_id}: {summarise_row(message.row)}"
+                    label = self._labels.pop(message.scan_id, None)
+                    row = {"label": label, **message.row}
+                    self._measured(row)
+                    text = f"{message.scan_id}: {summarise_row(row)}"
                     self._add("good", text, now_s)
-                case AnalysisFailed(scan_id, stage, reason):
-                    self._failed(f"{scan_id}: {stage} failed: {reason}", now_s)
+                case AnalysisFailed(name, stage, reason):
+                    self._labels.pop(name, None)
+                    self._failed(f"{name}: {stage} failed: {reason}", now_s)
                 case _:
                     pass
             self.changed.notify_all()

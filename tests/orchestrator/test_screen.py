@@ -149,8 +149,11 @@ def test_alarm_stays_after_many_log_lines(state):
 
 def test_measured_and_failed_tomograms_are_counted_and_explained(state):
     state.message(WorkerReady(3.2))
+    state.document(
+        "start",
+        {"plan_name": "tomogram", "scan_number": 1, "attempt": 0, "label": "1"},
+    )
     row = {
-        "label": "1",
         "crack_volume_um3": 27543.0,
         "crack_volume_sd_um3": 310.0,
         "filling_fraction": 0.0415,
@@ -161,6 +164,7 @@ def test_measured_and_failed_tomograms_are_counted_and_explained(state):
     text = rendered(state)
     assert "2.754e+04 ± 3e+02 µm³" in text
     assert "4.15 %" in text
+    assert "Last measured · label 1" in text
     assert "1 measured · 1 failed" in text
     assert "scan_0002_00: reconstruct failed: no flats" in text
 
