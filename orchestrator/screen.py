@@ -40,6 +40,7 @@ _YES_NO = {True: "cracks join both electrodes", False: "no crack crosses"}
 _OUTCOME_STYLE = {"done": "green", "short_circuit": "green", "stopped": "yellow"}
 _SIDE_BY_SIDE_WIDTH = 76
 DRAWING_PERIOD_S = 0.25
+VOLTAGE_SPAN_LEAST_V = 0.02
 PLAIN_PROGRESS_PERIOD_S = 60.0
 
 
@@ -301,7 +302,8 @@ def _cell(snapshot: Snapshot, width: int) -> RenderableType:
     grid.add_column(ratio=1, no_wrap=True)
     spark_width = max((width // 2 if width >= _SIDE_BY_SIDE_WIDTH else width) - 27, 8)
     voltage = Text(_value(readings, "voltage_v", "+.4f", "V").ljust(11))
-    voltage.append(sparkline(snapshot.voltages_v, spark_width), style="cyan")
+    bars = sparkline(snapshot.voltages_v, spark_width, VOLTAGE_SPAN_LEAST_V)
+    voltage.append(bars, style="cyan")
     grid.add_row("voltage", voltage)
     current = _value(readings, "current_ma", "+.3f", "A", scale=1000, prefix="µ")
     grid.add_row("current", current)
@@ -406,14 +408,18 @@ def _panel(content: RenderableType, title: str, width: int) -> Panel:
 # --- words and numbers ----------------------------------------------------------------
 
 
-def sparkline(values: Sequence[float], width: int) -> str:
-    """Return the last `width` values as one line of bars, scaled to their range."""
+def sparkline(values: Sequence[float], width: int, least_span: float = 0.0) -> str:
+    """Return the last `width` values as one line of bars, scaled to their range.
+
+    A range smaller than `least_span` is drawn as that: noise shall look like noise.
+    """
     shown = values[-width:]
     if not shown:
         return ""
     low, high = min(shown), max(shown)
-    if high - low < 1e-12:
-        return _SPARKS[3] * len(shown)
+    if high - low < max(least_span, 1e-12):
+        low = (low + high - max(least_span, 1e-12)) / 2
+        high = low + max(least_span, 1e-12)
     top = len(_SPARKS) - 1
     return "".join(
         _SPARKS[round((value - low) / (high - low) * top)] for value in shown
