@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.binning import binned
+from analysis.distortion import Unwarp
 from analysis.errors import DataError
 from analysis.normalise import (
     FlatField,
@@ -14,9 +16,13 @@ from analysis.normalise import (
     PixelCounts,
     remove_air_background,
 )
+from analysis.phase import PhaseRetrieval
 from analysis.preview import PreviewStack
 from analysis.settings import ReconstructionSettings
 from analysis.sinogram_store import SinogramStore
+
+STORE_FRAC = 0.25
+"""Share of the memory limit that sinograms may take before they go to disk."""
 
 
 class ScanIngest(AbstractContextManager["ScanIngest"]):
@@ -54,29 +60,50 @@ class ScanIngest(AbstractContextManager["ScanIngest"]):
         self._flat_field: FlatField | None = None
         self._store: SinogramStore | None = None
         self._preview: PreviewStack | None = None
+        self._unwarp: Unwarp | None = None
+        self._phase: PhaseRetrieval | None = None
+        self._read = self._wanted = slice(0, 0)
         self._clamped = 0
         self._non_finite = 0
 
     def begin(self) -> None:
         """End darks and flats; projections follow."""
-        rows = self._rows(self.flats.mean().shape[0])
+        dark, flat = self.darks.mean(), self.flats.mean()
+        settings = self._settings
+        self._wanted = self._rows(flat.shape[0])
+        if settings.distortion is not None:
+            # A corrected row is made of rows beside it: all must be read.
+            self._unwarp = Unwarp(settings.distortion, flat.shape, self._wanted)
+            self._read = slice(0, flat.shape[0])
+        else:
+            self._read = self._wanted
         self._flat_field = FlatField(
-            self.darks.mean()[rows],
-            self.flats.mean()[rows],
-            min_transmission=self._settings.min_transmission,
+            dark[self._read],
+            flat[self._read],
+            min_transmission=settings.min_transmission,
             source=self.name,
         )
-        height, width = self._flat_field.shape
-        limit = self._settings.memory_limit_gib * 2**30 / 4
+        height = self._wanted.stop - self._wanted.start
+        width = flat.shape[1]
+        if settings.phase is not None:
+            self._phase = PhaseRetrieval(
+                settings.phase, (height, width), self._pixel_size_um
+            )
+        factor = settings.binning
+        height, width = height // factor, width // factor
+        if height < 1 or width < 2:
+            raise DataError(
+                f"{self.name}: binning {factor} leaves {height} rows of {width} px"
+            )
         self._store = SinogramStore(
             self.num_angles,
             height,
             width,
             directory=self._directory,
-            memory_limit_bytes=int(limit),
+            memory_limit_bytes=int(settings.memory_limit_gib * 2**30 * STORE_FRAC),
         )
         self._preview = PreviewStack(
-            self.num_angles, height, width, self._pixel_size_um
+            self.num_angles, height, width, self._pixel_size_um * factor
         )
 
     @property
@@ -91,16 +118,21 @@ class ScanIngest(AbstractContextManager["ScanIngest"]):
         flat_field, store, preview = self._flat_field, self.store, self.preview
         if flat_field is None:
             raise DataError(f"{self.name}: projections came before darks and flats")
+        settings = self._settings
         attenuation = np.empty(flat_field.shape, np.float32)
-        rows = self._rows(frame.shape[0])
-        clamped, non_finite = flat_field.attenuation(frame[rows], attenuation)
+        clamped, non_finite = flat_field.attenuation(frame[self._read], attenuation)
         self._clamped += clamped
         self._non_finite += non_finite
-        columns = self._settings.air_columns_px
-        if columns:
-            tolerance = self._settings.air_tolerance
-            air = remove_air_background(attenuation, columns, tolerance)
+        if self._unwarp is not None:
+            attenuation = self._unwarp(attenuation)
+        if settings.air_columns_px:
+            air = remove_air_background(
+                attenuation, settings.air_columns_px, settings.air_tolerance
+            )
             self.frames_without_air += not air
+        if self._phase is not None:
+            attenuation = self._phase(attenuation)
+        attenuation = binned(attenuation, settings.binning)
         store.put(index, attenuation)
         preview.put(index, attenuation)
 

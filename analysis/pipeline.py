@@ -10,8 +10,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.binning import binned_column, unbinned_column
 from analysis.engines import check_engine, engine
 from analysis.errors import DataError
+from analysis.full_turn import (
+    full_turn_size,
+    full_turn_weights,
+    is_off_centre_full_turn,
+)
 from analysis.ingest import ScanIngest
 from analysis.normalise import PixelCounts
 from analysis.nxtomo_reader import NXtomoScan
@@ -45,7 +51,7 @@ class Reconstruction:
     ----------
     tomogram_file : Path
     rotation_axis_px : float
-        Column in a projection, pixel centres at 0 .. width - 1.
+        Column in a projection of the camera, pixel centres at 0 .. width - 1.
     engine : str
     shape : tuple[int, int, int]
         (z, y, x).
@@ -77,10 +83,13 @@ def find_axis(
     angles_deg: NDArray[np.float64],
     settings: ReconstructionSettings,
 ) -> float:
-    """Return the column of the axis as set, or as two projections tell it."""
+    """Return the column of the axis as set, or as two projections tell it.
+
+    Like all axes on the way it is counted in binned columns.
+    """
     width = ingest.store.width_px
     if settings.rotation_axis_px is not None:
-        axis = settings.rotation_axis_px
+        axis = binned_column(settings.rotation_axis_px, settings.binning)
     else:
         here = np.flatnonzero(ingest.store.received)
         axis = find_rotation_axis(
@@ -131,7 +140,7 @@ def reconstruct(
     tomogram_file: Path,
     settings: ReconstructionSettings,
     *,
-    voxel_size_um: float | None,
+    pixel_size_um: float | None,
     progress: Progress = no_progress,
 ) -> Reconstruction:
     """Reconstruct all slices of a scan whose frames are in, band after band.
@@ -143,10 +152,11 @@ def reconstruct(
     angles_deg : ndarray, shape (angle,)
         Of all projections that were promised.
     rotation_axis_px : float
+        In binned columns.
     tomogram_file : Path
         Where the tomogram goes.
-    voxel_size_um : float or None
-        None where it is unknown.
+    pixel_size_um : float or None
+        At the sample, before binning; None where it is unknown.
     """
     store = ingest.store
     if len(angles_deg) != store.num_angles:
@@ -158,18 +168,28 @@ def reconstruct(
     if here.sum() < 2:
         raise DataError(f"{ingest.name}: {here.sum()} projections came; 2 are needed")
     seconds = {"rings": 0.0, "reconstruct": 0.0, "write": 0.0}
-    shape = (store.height_px, store.width_px, store.width_px)
+    angles = np.asarray(angles_deg, np.float64)[here]
+    size = store.width_px
+    weights = None
+    if is_off_centre_full_turn(angles, size, rotation_axis_px):
+        weights = full_turn_weights(size, rotation_axis_px)
+        size = full_turn_size(size, rotation_axis_px)
+    shape = (store.height_px, size, size)
     machine = engine(
         settings.engine,
-        np.asarray(angles_deg, np.float64)[here],
+        angles,
         store.width_px,
         rotation_axis_px,
+        size_px=size,
         filter_window=settings.window,
         padding=settings.padding,
         threads=settings.threads,
     )
+    voxel_size_um = None
+    if pixel_size_um is not None:
+        voxel_size_um = pixel_size_um * settings.binning
     about = {
-        "rotation_axis_px": rotation_axis_px,
+        "rotation_axis_px": unbinned_column(rotation_axis_px, settings.binning),
         "engine": machine.name,
         "num_projections": int(here.sum()),
     }
@@ -180,6 +200,7 @@ def reconstruct(
             tomogram_file,
             shape,
             voxel_size_um=voxel_size_um,
+            output_range=settings.output_range if settings.output == "uint16" else None,
             pyramid_levels=settings.pyramid_levels,
             about=settings.model_dump(mode="json") | about,
         ) as writer,
@@ -192,6 +213,8 @@ def reconstruct(
             for row, (sinogram, zingers) in enumerate(clean):
                 sinograms[row] = sinogram
                 num_zingers += zingers
+            if weights is not None:
+                sinograms *= weights
             ringless = time.perf_counter()
             if len(slices) != len(sinograms):
                 slices = np.empty((len(sinograms), *shape[1:]), np.float32)
@@ -206,7 +229,7 @@ def reconstruct(
         writer.finish(about)
     return Reconstruction(
         tomogram_file=tomogram_file,
-        rotation_axis_px=rotation_axis_px,
+        rotation_axis_px=unbinned_column(rotation_axis_px, settings.binning),
         engine=machine.name,
         shape=shape,
         num_projections=int(here.sum()),
@@ -302,7 +325,7 @@ def reconstruct_nxtomo(
                 axis.column_px,
                 out_dir / "tomogram.h5",
                 settings.reconstruction,
-                voxel_size_um=pixel_size_um,
+                pixel_size_um=pixel_size_um,
                 progress=progress,
             )
     seconds = {"normalise": normalised - begun, "axis": found - normalised}
@@ -312,8 +335,10 @@ def reconstruct_nxtomo(
         "tomogram_file": str(result.tomogram_file),
         "shape": list(result.shape),
         "rotation_axis_spread_px": _number(axis.spread_px),
-        "rotation_axis_half_turn_px": axis.half_turn_px,
-        "voxel_size_um": pixel_size_um,
+        "rotation_axis_half_turn_px": unbinned_column(
+            axis.half_turn_px, settings.reconstruction.binning
+        ),
+        "pixel_size_um": pixel_size_um,
         "seconds": seconds | result.seconds,
     }
     if not measure:

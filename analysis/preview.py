@@ -14,6 +14,7 @@ from numba import njit
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from analysis.binning import binned, binned_column
 from analysis.filters import angle_weights, ramp_filter, window
 
 MAX_COLUMNS = 640
@@ -67,9 +68,8 @@ class PreviewStack:
 
     def put(self, index: int, attenuation: NDArray[np.float32]) -> None:
         """Take in frame `index`, shape (y, x)."""
-        binned = np.empty((self._height, self._width), np.float32)
-        _bin(attenuation, self.binning, binned)
-        spectrum = np.asarray(scipy.fft.rfft(binned, self._padded, axis=1))
+        small = binned(attenuation, self.binning)
+        spectrum = np.asarray(scipy.fft.rfft(small, self._padded, axis=1))
         spectrum *= self._response
         filtered = np.asarray(scipy.fft.irfft(spectrum, self._padded, axis=1))
         filtered = filtered[:, : self._width]
@@ -95,8 +95,7 @@ class PreviewStack:
             Column before binning.
         """
         weights = angle_weights(angles_deg) * self._scale / self.binning
-        # The centre of a binned pixel lies half a pixel less than half of it along.
-        axis = (rotation_axis_px + 0.5) / self.binning - 0.5
+        axis = binned_column(rotation_axis_px, self.binning)
         radians = np.deg2rad(angles_deg)
         planes = (
             np.zeros((self._width, self._width), np.float32),
@@ -150,22 +149,6 @@ def _draw_scale_bar(image: Image.Image, voxel_size_um: float) -> None:
         stroke_width=1,
         stroke_fill=0,
     )
-
-
-@njit(cache=True, nogil=True, fastmath=True)
-def _bin(frame, factor, out):
-    """Average squares of factor x factor pixels."""
-    share = np.float32(1.0 / (factor * factor))
-    for y in range(out.shape[0]):
-        row = out[y]
-        row[:] = np.float32(0)
-        for i in range(factor):
-            line = frame[y * factor + i]
-            for x in range(out.shape[1]):
-                for j in range(factor):
-                    row[x] += line[x * factor + j]
-        for x in range(out.shape[1]):
-            row[x] *= share
 
 
 @njit(cache=True, nogil=True, fastmath=True)

@@ -25,6 +25,7 @@ from numba import njit
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from analysis.binning import binned_column, unbinned_column
 from analysis.errors import DataError
 from analysis.gridrec import PAIRS, Gridrec
 
@@ -213,7 +214,7 @@ def refine_axis(
         _Pair(np.ascontiguousarray(thin[first : first + 2]), angles, padding, threads)
         for first in range(0, len(thin) - 1, 2)
     ]
-    guess = _binned(half_turn_px, binning)
+    guess = binned_column(half_turn_px, binning)
     for step, reach in (
         (COARSE_STEP_PX, COARSE_REACH_PX),
         (FINE_STEP_PX, FINE_REACH_PX),
@@ -232,7 +233,7 @@ def refine_axis(
         guess = _lowest(tried, np.asarray(np.sum(curves, axis=0), np.float64))
     alone = [_lowest(tried, curve) * binning for curve in curves]
     return RotationAxis(
-        column_px=(guess + 0.5) * binning - 0.5,
+        column_px=unbinned_column(guess, binning),
         half_turn_px=half_turn_px,
         spread_px=float(np.std(alone, ddof=1)) if len(alone) > 1 else float("nan"),
         num_slices=len(pairs),
@@ -313,11 +314,6 @@ def _histogram(slices, low, high, rim):
                 place = int((line[c] - low) * scale)
                 counts[min(max(place, 0), HISTOGRAM_BINS - 1)] += 1
     return counts
-
-
-def _binned(column_px: float, binning: int) -> float:
-    """Return a column after binning: pixel centres move by half a pixel."""
-    return (column_px + 0.5) / binning - 0.5
 
 
 def _thinned(sinograms: NDArray[np.float32], binning: int) -> NDArray[np.float32]:

@@ -9,6 +9,30 @@ from analysis.measurement.settings import MeasurementSettings
 Window = Literal["ramp", "shepp-logan", "cosine", "hann", "parzen"]
 
 
+class DistortionSettings(BaseModel):
+    """Radial lens distortion by the backward polynomial model (Vo 2015)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    centre_x_px: float = Field(description="column of the centre of distortion")
+    centre_y_px: float = Field(description="row of the centre of distortion")
+    coefficients: tuple[float, ...] = Field(
+        min_length=1,
+        max_length=9,
+        description="backward model: r_distorted = r * sum(coefficient_i * r^i)",
+    )
+
+
+class PhaseSettings(BaseModel):
+    """Single-distance phase retrieval (Paganin 2002)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    delta_beta: float = Field(gt=0, description="ratio of delta to beta")
+    distance_mm: float = Field(gt=0, description="sample to detector (mm)")
+    energy_kev: float = Field(gt=0, le=300, description="mean photon energy (keV)")
+
+
 class ReconstructionSettings(BaseModel):
     """From frames to a tomogram."""
 
@@ -50,9 +74,19 @@ class ReconstructionSettings(BaseModel):
     rows: tuple[int, int] | None = Field(
         default=None, description="detector rows start, stop; all if absent"
     )
+    binning: Literal[1, 2, 4, 8] = Field(
+        default=1, description="pixels averaged into one, along both axes"
+    )
+    distortion: DistortionSettings | None = None
+    phase: PhaseSettings | None = None
     memory_limit_gib: float = Field(default=8.0, ge=0.5, le=1024)
     threads: int | None = Field(
         default=None, ge=1, le=1024, description="all processors if absent"
+    )
+    output: Literal["float32", "uint16"] = "float32"
+    output_range: tuple[float, float] | None = Field(
+        default=None,
+        description="uint16: attenuation per pixel of grey 0 and of grey 65535",
     )
     pyramid_levels: int = Field(default=2, ge=0, le=5)
     preview_interval_s: float = Field(default=5.0, gt=0, description="wall time")
@@ -64,6 +98,14 @@ class ReconstructionSettings(BaseModel):
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be odd")
         if self.rows is not None and not 0 <= self.rows[0] < self.rows[1]:
             raise ValueError(f"rows is {self.rows}; it must be start < stop, from 0")
+        limits = self.output_range
+        if limits is not None and not limits[0] < limits[1]:
+            raise ValueError(f"output_range is {limits}; it must be low < high")
+        if self.output == "uint16" and limits is None:
+            raise ValueError(
+                "output uint16 needs output_range, the attenuation per pixel of grey 0 "
+                "and of grey 65535: the same for a whole series"
+            )
         return self
 
 

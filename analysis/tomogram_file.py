@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -34,6 +35,9 @@ class TomogramWriter(AbstractContextManager["TomogramWriter"]):
         Slices, rows and columns (z, y, x).
     voxel_size_um : float or None
         Edge of a voxel; axes are in pixels where it is unknown.
+    output_range : tuple[float, float], optional
+        Stores 16-bit integers, 0 and 65535 for these grey values; what lies beyond is
+        clipped. The attributes ``scale_factor`` and ``add_offset`` turn them back.
     pyramid_levels : int
         How many times voxels are halved for viewers.
     about : Mapping
@@ -46,6 +50,7 @@ class TomogramWriter(AbstractContextManager["TomogramWriter"]):
         shape: tuple[int, int, int],
         *,
         voxel_size_um: float | None,
+        output_range: tuple[float, float] | None = None,
         pyramid_levels: int = 2,
         about: Mapping[str, object] | None = None,
     ) -> None:
@@ -61,6 +66,7 @@ class TomogramWriter(AbstractContextManager["TomogramWriter"]):
                 f"{self.partial_path}: cannot be written: {error}"
             ) from error
         self._entry = self._begin(about or {})
+        self._range = output_range
         unit = "pixel" if voxel_size_um is None else "um"
         self._levels = [
             self._level(2**level, voxel_size_um or 1.0, unit)
@@ -102,9 +108,15 @@ class TomogramWriter(AbstractContextManager["TomogramWriter"]):
             -(-length // -(-length // most))
             for length, most in zip(shape, CHUNK, strict=True)
         )
-        data = group.create_dataset(
-            "data", shape, np.float32, chunks=chunk, fillvalue=np.nan
-        )
+        if self._range is None:
+            data = group.create_dataset(
+                "data", shape, np.float32, chunks=chunk, fillvalue=np.nan
+            )
+        else:
+            low, high = self._range
+            data = group.create_dataset("data", shape, np.uint16, chunks=chunk)
+            data.attrs["scale_factor"] = (high - low) / 65535
+            data.attrs["add_offset"] = low
         data.attrs["long_name"] = "linear attenuation per pixel length"
         data.attrs["units"] = "1/pixel"
         for axis, length, middle in (
@@ -134,8 +146,15 @@ class TomogramWriter(AbstractContextManager["TomogramWriter"]):
                 slices = _halved(slices[:even])
             start = self._written[level]
             if len(slices):
-                data[start : start + len(slices)] = slices
+                data[start : start + len(slices)] = self._stored(slices)
             self._written[level] = start + len(slices)
+
+    def _stored(self, slices: NDArray[np.float32]) -> NDArray[Any]:
+        if self._range is None:
+            return slices
+        low, high = self._range
+        scaled = (slices - np.float32(low)) * np.float32(65535 / (high - low))
+        return np.clip(np.rint(scaled), 0, 65535).astype(np.uint16)
 
     def finish(self, about: Mapping[str, object] | None = None) -> Path:
         """Mark the file complete, close it and give it its name."""

@@ -51,6 +51,8 @@ DATASET = "entry/data/data"
 VISIBLE_TIMEOUT_S = 20.0
 """How long a frame that was told may stay unseen in the file."""
 
+RESULT_SUFFIX = ".measured.h5"
+
 LOG = logging.getLogger(__name__)
 
 
@@ -386,7 +388,7 @@ class _Analyst:
             axis.column_px,
             about.tomogram_file,
             self._settings.reconstruction,
-            voxel_size_um=about.pixel_size_um,
+            pixel_size_um=about.pixel_size_um,
             progress=lambda name, part: self._outbox.put(
                 StageProgress(about.scan_id, name, part)
             ),
@@ -396,17 +398,22 @@ class _Analyst:
         stage[0] = "measure"
         self._outbox.put(StageProgress(about.scan_id, "measure", 0.0))
         from analysis.measure import Lithium, measure_tomogram
+        from analysis.measurement.reference import Reference
 
+        pristine, previous = earlier_results(about.tomogram_file)
         with Hdf5Volume(result.tomogram_file) as volume:
             measured = measure_tomogram(
                 volume,
                 self._settings.measurement,
+                reference=Reference(pristine_file=pristine, previous_file=previous),
                 lithium=Lithium(
                     gross_um3=about.lithium_volume_um3,
                     net_um3=about.lithium_volume_net_um3,
                 ),
                 pictures_dir=about.preview_dir,
             )
+        if measured.body is not None:
+            measured.write(result_file(about.tomogram_file))
         self._outbox.put(StageProgress(about.scan_id, "measure", 1.0))
         end = time.perf_counter()
         seconds = scan.seconds | result.seconds | {"measure": end - reconstructed}
@@ -430,6 +437,26 @@ class _Analyst:
             tuple(measured.pictures),
             seconds,
         )
+
+
+def result_file(tomogram_file: Path) -> Path:
+    """Return where the measurement of a tomogram is kept for those that follow."""
+    return tomogram_file.with_suffix(RESULT_SUFFIX)
+
+
+def earlier_results(tomogram_file: Path) -> tuple[Path | None, Path | None]:
+    """Return the results of the first tomogram of an experiment and of the last one.
+
+    They are told by their names, which count the scans, so that a worker that was
+    started anew finds them too.
+    """
+    here = result_file(tomogram_file).name
+    earlier = sorted(
+        file
+        for file in tomogram_file.parent.glob(f"*{RESULT_SUFFIX}")
+        if file.name < here
+    )
+    return (earlier[0], earlier[-1]) if earlier else (None, None)
 
 
 def _rounded(value: float) -> float | None:
