@@ -242,6 +242,8 @@ class _Runner:
                 raise
             self.gross_charge_c += abs(outcome.charge_c)
             self.net_charge_c += outcome.charge_c
+            for text in (*outcome.warnings, *map(str, outcome.alarms)):
+                self.journal.decide(f"half-cycle {step.half_cycle}: {text}")
             left_s = left.duration_s - outcome.elapsed_s
             interrupted = outcome.fault or outcome.tomogram
             if outcome.short_circuit or not interrupted or left_s < SHORTEST_STEP_S:
@@ -374,6 +376,7 @@ def _half_cycle_note(outcome: HalfCycleOutcome) -> dict[str, object]:
         "short_circuit": outcome.short_circuit,
         "fault": outcome.fault,
         "alarms": [str(alarm) for alarm in outcome.alarms],
+        "warnings": list(outcome.warnings),
     }
 
 

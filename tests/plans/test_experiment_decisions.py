@@ -35,6 +35,7 @@ def ended(elapsed_s=100.0, sign=1, **changes):
         "tomogram": "",
         "resumable": True,
         "alarms": (),
+        "warnings": (),
         **changes,
     }
     return HalfCycleOutcome(**values)
@@ -155,6 +156,13 @@ def test_a_voltage_event_asks_for_an_extra_tomogram_and_passes_the_rest(play):
     assert played.outcome.tomograms == 4
     done = [note[1] for note in played.notes if note[0] == "done"]
     assert len(done) == len(set(done))
+
+
+def test_what_the_guard_noticed_is_journaled(play):
+    played = play([ended(alarms=("soft_short: flickers",), warnings=("2 lost",))])
+    texts = [note[1] for note in played.notes if note[0] == "decide"]
+    assert "half-cycle 1: soft_short: flickers" in texts
+    assert "half-cycle 1: 2 lost" in texts
 
 
 def test_a_short_ends_with_the_tomogram_of_its_half_cycle(play):
