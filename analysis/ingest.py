@@ -39,6 +39,8 @@ class ScanIngest(AbstractContextManager["ScanIngest"]):
     settings : ReconstructionSettings
     directory : Path
         Where sinograms go that do not fit in memory.
+    with_preview : bool
+        Whether previews will be asked for.
     """
 
     def __init__(
@@ -48,7 +50,10 @@ class ScanIngest(AbstractContextManager["ScanIngest"]):
         pixel_size_um: float,
         settings: ReconstructionSettings,
         directory: Path,
+        *,
+        with_preview: bool = True,
     ) -> None:
+        self._with_preview = with_preview
         self.name = name
         self.num_angles = num_angles
         self.darks = FrameAverage("darks")
@@ -102,9 +107,10 @@ class ScanIngest(AbstractContextManager["ScanIngest"]):
             directory=self._directory,
             memory_limit_bytes=int(settings.memory_limit_gib * 2**30 * STORE_FRAC),
         )
-        self._preview = PreviewStack(
-            self.num_angles, height, width, self._pixel_size_um * factor
-        )
+        if self._with_preview:
+            self._preview = PreviewStack(
+                self.num_angles, height, width, self._pixel_size_um * factor
+            )
 
     @property
     def begun(self) -> bool:
@@ -115,7 +121,7 @@ class ScanIngest(AbstractContextManager["ScanIngest"]):
         """Take in projection `index`, shape (y, x), counts."""
         if self._flat_field is None:
             self.begin()
-        flat_field, store, preview = self._flat_field, self.store, self.preview
+        flat_field, store = self._flat_field, self.store
         if flat_field is None:
             raise DataError(f"{self.name}: projections came before darks and flats")
         settings = self._settings
@@ -134,7 +140,8 @@ class ScanIngest(AbstractContextManager["ScanIngest"]):
             attenuation = self._phase(attenuation)
         attenuation = binned(attenuation, settings.binning)
         store.put(index, attenuation)
-        preview.put(index, attenuation)
+        if self._preview is not None:
+            self._preview.put(index, attenuation)
 
     def _rows(self, height: int) -> slice:
         if self._settings.rows is None:
@@ -157,8 +164,12 @@ class ScanIngest(AbstractContextManager["ScanIngest"]):
     def preview(self) -> PreviewStack:
         """What the previews are drawn from."""
         if self._preview is None:
-            raise DataError(f"{self.name}: no projection has come yet")
+            raise DataError(f"{self.name}: nothing to draw a preview from")
         return self._preview
+
+    def end_preview(self) -> None:
+        """Let go of what previews are drawn from: a quarter of the frames' pixels."""
+        self._preview = None
 
     @property
     def counts(self) -> PixelCounts:

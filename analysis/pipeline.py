@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.binning import binned_column, unbinned_column
-from analysis.engines import check_engine, engine
+from analysis.engines import Engine, check_engine, engine
 from analysis.errors import DataError
 from analysis.full_turn import (
     full_turn_size,
@@ -28,6 +28,7 @@ from analysis.rings import (
 )
 from analysis.rotation_axis import RotationAxis, find_rotation_axis, refine_axis
 from analysis.settings import AnalysisSettings, ReconstructionSettings
+from analysis.sinogram_store import BAND_ROWS, SinogramStore
 from analysis.tomogram_file import TomogramWriter
 from analysis.volume import open_volume
 from analysis.zingers import remove_zingers
@@ -167,7 +168,7 @@ def reconstruct(
     here = store.received
     if here.sum() < 2:
         raise DataError(f"{ingest.name}: {here.sum()} projections came; 2 are needed")
-    seconds = {"rings": 0.0, "reconstruct": 0.0, "write": 0.0}
+    seconds = {"rings": 0.0, "reconstruct": 0.0, "disk": 0.0}
     angles = np.asarray(angles_deg, np.float64)[here]
     size = store.width_px
     weights = None
@@ -193,7 +194,8 @@ def reconstruct(
         "engine": machine.name,
         "num_projections": int(here.sum()),
     }
-    slices = np.empty((0, *shape[1:]), np.float32)
+    threads = settings.threads or len(os.sched_getaffinity(0))
+    _check_memory(machine, store, size, threads, settings.memory_limit_gib)
     num_zingers = 0
     with (
         TomogramWriter(
@@ -204,11 +206,19 @@ def reconstruct(
             pyramid_levels=settings.pyramid_levels,
             about=settings.model_dump(mode="json") | about,
         ) as writer,
-        ThreadPoolExecutor(settings.threads or len(os.sched_getaffinity(0))) as pool,
+        ThreadPoolExecutor(threads) as pool,
+        ThreadPoolExecutor(1) as disk,
     ):
+        # The disk works while the processors do: the next band is read and the last
+        # slices are written beside each other's arithmetic.
+        coming = disk.submit(store.band, 0)
+        going = None
         for band in range(store.num_bands):
             begun = time.perf_counter()
-            sinograms = store.band(band)
+            sinograms = coming.result()
+            if band + 1 < store.num_bands:
+                coming = disk.submit(store.band, band + 1)
+            loaded = time.perf_counter()
             clean = pool.map(lambda one: _cleaned(one, settings), sinograms)
             for row, (sinogram, zingers) in enumerate(clean):
                 sinograms[row] = sinogram
@@ -216,17 +226,21 @@ def reconstruct(
             if weights is not None:
                 sinograms *= weights
             ringless = time.perf_counter()
-            if len(slices) != len(sinograms):
-                slices = np.empty((len(sinograms), *shape[1:]), np.float32)
-            machine.reconstruct(sinograms, slices)
+            slices = machine.reconstruct(sinograms)
             reconstructed = time.perf_counter()
-            writer.write(slices)
+            if going is not None:
+                going.result()
+            going = disk.submit(writer.write, slices)
             written = time.perf_counter()
-            seconds["rings"] += ringless - begun
+            seconds["rings"] += ringless - loaded
             seconds["reconstruct"] += reconstructed - ringless
-            seconds["write"] += written - reconstructed
+            seconds["disk"] += written - reconstructed + loaded - begun
             progress("reconstruct", (band + 1) / store.num_bands)
+        begun = time.perf_counter()
+        if going is not None:
+            going.result()
         writer.finish(about)
+        seconds["disk"] += time.perf_counter() - begun
     return Reconstruction(
         tomogram_file=tomogram_file,
         rotation_axis_px=unbinned_column(rotation_axis_px, settings.binning),
@@ -238,6 +252,26 @@ def reconstruct(
         frames_without_air=ingest.frames_without_air,
         seconds=seconds,
     )
+
+
+def _check_memory(
+    machine: Engine, store: SinogramStore, size: int, threads: int, limit_gib: float
+) -> None:
+    """Refuse before the first band what would not fit."""
+    band = 4 * BAND_ROWS * len(store.received) * store.width_px
+    slices = 4 * BAND_ROWS * size**2
+    # Two bands and two sets of slices: one at work, one on its way. Ring removal
+    # takes seven copies of a sinogram in each thread.
+    rings = 7 * threads * band // BAND_ROWS
+    needed = getattr(machine, "memory_bytes", 0) + 2 * (band + slices) + rings
+    if not store.on_disk:
+        needed += store.size_bytes
+    if needed > limit_gib * 2**30:
+        raise DataError(
+            f"reconstruction of {len(store.received)} projections of {store.width_px} "
+            f"columns needs {needed / 2**30:.1f} GiB, memory_limit_gib is "
+            f"{limit_gib:g}; raise it or set binning"
+        )
 
 
 def _cleaned(
@@ -305,6 +339,7 @@ def reconstruct_nxtomo(
             pixel_size_um or 1.0,
             settings.reconstruction,
             out_dir,
+            with_preview=False,
         )
         with ingest:
             whole = slice(None)

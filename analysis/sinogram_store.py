@@ -56,6 +56,7 @@ class SinogramStore(AbstractContextManager["SinogramStore"]):
         self.received = np.zeros(num_angles, bool)
         self._file = None
         size = 2 * self.num_bands * num_angles * BAND_ROWS * width_px
+        self.size_bytes = size
         self.on_disk = size > memory_limit_bytes
         if self.on_disk:
             free = _free_bytes(directory)

@@ -7,6 +7,7 @@ that fails on the way leaves it so.
 """
 
 import json
+import os
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
@@ -59,6 +60,7 @@ class TomogramWriter(AbstractContextManager["TomogramWriter"]):
         self._next = 0
         self._shape = shape
         path.parent.mkdir(parents=True, exist_ok=True)
+        _check_room(path, shape, 2 if output_range else 4)
         try:
             self._file = h5py.File(self.partial_path, "w")
         except OSError as error:
@@ -178,6 +180,18 @@ class TomogramWriter(AbstractContextManager["TomogramWriter"]):
     def __exit__(self, *exception: object) -> None:
         """Close the file, complete or not."""
         self.close()
+
+
+def _check_room(path: Path, shape: tuple[int, int, int], voxel_bytes: int) -> None:
+    # A pyramid adds an eighth of an eighth and so on: a seventh at most.
+    needed = voxel_bytes * np.prod(shape, dtype=np.float64) * 8 / 7
+    status = os.statvfs(path.parent)
+    free = status.f_bavail * status.f_frsize
+    if free < needed:
+        raise DataError(
+            f"{path}: needs {needed / 1e9:.1f} GB, {path.parent} has {free / 1e9:.1f} "
+            "GB free; free space, set rows or binning, or store uint16"
+        )
 
 
 def _halved(slices: NDArray[np.float32]) -> NDArray[np.float32]:

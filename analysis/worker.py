@@ -331,6 +331,7 @@ class _Listener:
         scan.seconds["axis"] = time.perf_counter() - begun
         self._draw(scan, angles, self._axis_px, final=True)
         scan.seconds["preview"] = time.perf_counter() - begun - scan.seconds["axis"]
+        scan.ingest.end_preview()
         for file in scan.files.values():
             file.close()
         del self._scans[message.scan_id]
