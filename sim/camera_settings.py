@@ -64,6 +64,9 @@ class CameraSettings(BaseModel):
     """How far the cell has typically moved between the first scan and a late one."""
     distortion_at_corner_px: float = Field(default=0.0, ge=-50, le=50)
     """Shift by the lens of the detector's corners, outwards."""
+    prepared_angles_deg: tuple[float, float, int] = (0.0, 0.075, 2401)
+    """First angle, step and number of the projections worked out beforehand for a
+    cell of more than 60 million voxels; a smaller one is projected at any angle."""
     cell_offset_um: tuple[float, float] = (3.0, -2.0)
     """Place of the cell's axis relative to the rotation axis, at 0 and 90 degrees."""
 

@@ -133,6 +133,10 @@ class CrackNetwork:
         self._laid: dict[int, _LaidSheet] = {}
         self._tables: dict[tuple[int, int], list[np.ndarray]] = {}
         self._histories: dict[tuple[int, ...], _History] = {(): _History()}
+        self._last_touched: tuple[tuple[int, ...], np.ndarray] = (
+            (),
+            np.empty(0, np.int64),
+        )
 
     def growth(self, state: CellState) -> Growth:
         """Return how far the cracks of a state have grown."""
@@ -196,9 +200,7 @@ class CrackNetwork:
         if not sheets:
             nothing = np.empty((0, rows), dtype=np.float32)
             return CrackVoxels(np.empty(0, np.int64), nothing, nothing, nothing)
-        touched = [self._lay(index).column for index, _, _ in sheets]
-        touched += [self._ring_columns(index)[0] for index, _, _ in sheets]
-        columns = np.unique(np.concatenate(touched))
+        columns = self._touched(tuple(index for index, _, _ in sheets))
         cover, wide, rank = np.zeros((3, len(columns), rows), dtype=np.float32)
         for index, direction, reach in sheets:
             self._draw_sheet(
@@ -210,6 +212,16 @@ class CrackNetwork:
                 width_um, lattice, motion,
             )  # fmt: skip
         return CrackVoxels(columns, cover, wide, rank)
+
+    def _touched(self, sheets: tuple[int, ...]) -> np.ndarray:
+        """Return the sorted numbers of the columns under some sheets."""
+        if self._last_touched[0] != sheets:
+            touched = np.zeros(self.lattice.width**2, dtype=bool)
+            for index in sheets:
+                touched[self._lay(index).column] = True
+                touched[self._ring_columns(index)[0]] = True
+            self._last_touched = (sheets, np.flatnonzero(touched))
+        return self._last_touched[1]
 
     def _remember(self, directions: tuple[int, ...]) -> None:
         if directions not in self._histories:

@@ -144,6 +144,8 @@ def draw_shards(
     middle = width // 2
     for k in range(len(shards)):
         x, y, deep, a, b, c = shards[k]
+        if deep + c + pitch < depth[0] or deep - c - pitch > depth[-1]:
+            continue
         for iy in range(
             max(int((y - b) / pitch) + middle - 2, 0),
             min(int((y + b) / pitch) + middle + 3, width),

@@ -28,11 +28,14 @@ class Surface:
         (columns,) float32 depth of the two faces.
     rim_um : numpy.ndarray
         (sectors, rows) float32 radius of the rim by direction and depth.
+    rim_depth_um : tuple[float, float]
+        Depth of the rim's first row, and step of its rows.
     """
 
     top_um: np.ndarray
     bottom_um: np.ndarray
     rim_um: np.ndarray
+    rim_depth_um: tuple[float, float]
 
 
 def surface(settings: CellSettings, state: CellState, lattice: Lattice) -> Surface:
@@ -52,6 +55,10 @@ def surface(settings: CellSettings, state: CellState, lattice: Lattice) -> Surfa
         top_um=faces[0].astype(np.float32),
         bottom_um=(thickness_um + faces[1]).astype(np.float32),
         rim_um=_rim(settings, rng, lattice),
+        rim_depth_um=(
+            float(lattice.depth_um[0]),
+            lattice.pitch_um * lattice.row_step,
+        ),
     )
 
 
@@ -101,6 +108,7 @@ def draw_body(
         outline.top_um,
         outline.bottom_um,
         outline.rim_um,
+        *outline.rim_depth_um,
         motion.x_um,
         motion.y_um,
         motion.down_um,
@@ -120,6 +128,8 @@ def _draw_body(
     top: np.ndarray,
     bottom: np.ndarray,
     rim: np.ndarray,
+    rim_first: float,
+    rim_step: float,
     move_x: np.ndarray,
     move_y: np.ndarray,
     down: np.ndarray,
@@ -129,13 +139,12 @@ def _draw_body(
     sectors, rows = rim.shape
     largest = rim.max()
     smallest = rim.min()
-    step = (depth[rows - 1] - depth[0]) / max(rows - 1, 1)
     for k in range(len(x)):
         near = np.sqrt(x[k] * x[k] + y[k] * y[k])
         if near > largest + 4 * pitch + 3:
             continue
         on_rim = near > smallest - 4 * pitch - 3
-        for z in range(rows):
+        for z in range(len(depth)):
             d = depth[z] - down[k]
             high = min(d + pitch / 2, bottom[k])
             low = max(d - pitch / 2, top[k])
@@ -148,9 +157,7 @@ def _draw_body(
                 distance = np.sqrt(across_x**2 + across_y**2)
                 turn = np.arctan2(across_y, across_x) / (2 * np.pi)
                 sector = int(np.floor(turn * sectors)) % sectors
-                row = z
-                if step > 0:
-                    row = min(max(int(round((d - depth[0]) / step)), 0), rows - 1)
+                row = min(max(int(round((d - rim_first) / rim_step)), 0), rows - 1)
                 inside = (rim[sector, row] - distance) / pitch + 0.5
                 part *= min(max(inside, 0.0), 1.0)
             body[k, z] = part

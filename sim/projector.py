@@ -5,6 +5,7 @@ Both release the interpreter lock in their loops.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -19,10 +20,14 @@ from sim.optics import Beam, Sensor, blur, blur_kernel, disturb, make_sensor
 from sim.projection import chord_px, project_columns, row_cover
 from sim.propagation import propagate, wavelength_um
 from sim.spectrum import hardening_polynomial
-from sim.voxels import CellShape, CellShaper, CellVoxels
+from sim.stored_projection import SliceProjector, StoredProjections, shift_columns
+from sim.voxels import CellShape, CellShaper, CellVoxels, Totals
 
 # Less than this part of a voxel is not worth projecting.
 _UNSEEN = 1e-5
+# A cell of more voxels is projected beforehand, so many rows at a time.
+_MOST_VOXELS = 60_000_000
+_ROWS_AT_ONCE = 16
 _STREAM = 0xF7A3
 
 
@@ -34,21 +39,28 @@ class Prepared:
     ----------
     shape : CellShape
         The cell at that state.
-    voxels : CellVoxels
-        The same on the lattice.
+    totals : Totals
+        Sums over its voxels.
+    voxels : CellVoxels or None
+        The same on the lattice; None for a large cell.
+    stored : StoredProjections or None
+        What an intact cell has more along each line, for a large cell.
     x_px, y_px : numpy.ndarray
         (n,) places of the columns that differ from an intact cell.
     missing : numpy.ndarray
         (n, rows) float32 electrolyte that an intact cell has more there, as a part
         of the voxel, by attenuation.
     missing_phase : numpy.ndarray or None
-        The same by phase; None where there are no fringes.
+        The same by phase; None where there are no fringes, or for a large cell,
+        whose fringes take lithium in cracks for nothing.
     drift_px : tuple[float, float, float]
         How far the whole cell has moved: x, y, down.
     """
 
     shape: CellShape
-    voxels: CellVoxels
+    totals: Totals
+    voxels: CellVoxels | None
+    stored: StoredProjections | None
     x_px: np.ndarray
     y_px: np.ndarray
     missing: np.ndarray
@@ -72,9 +84,19 @@ class Projector:
         Detector, optics, beam.
     seed : int
         Everything random follows from it.
+    directory : Path, optional
+        Where the prepared projections of a large cell lie, some 10 GB for the
+        experiment's; the system's place for such files where not given.
     """
 
-    def __init__(self, cell: CellSettings, camera: CameraSettings, seed: int) -> None:
+    def __init__(
+        self,
+        cell: CellSettings,
+        camera: CameraSettings,
+        seed: int,
+        directory: Path | None = None,
+    ) -> None:
+        self._directory = directory
         self.cell = cell
         self.camera = camera
         self.seed = seed
@@ -115,31 +137,75 @@ class Projector:
     def prepare(self, state: CellState) -> Prepared:
         """Work out the cell's shape at a state."""
         shape = self.shaper.shape(state)
+        drift = scan_drift_um(self.camera.drift_um, state) / self.camera.pixel_size_um
+        drift_px = (float(drift[0]), float(drift[1]), float(drift[2]))
+        if self.lattice.num_rows * self.lattice.width**2 > _MOST_VOXELS:
+            stored, totals = self._store(shape)
+            nothing = np.empty(0)
+            return Prepared(
+                shape, totals, None, stored, nothing, nothing, nothing, None, drift_px
+            )
         voxels = self.shaper.voxels(shape, self.lattice)
-        cell = self.cell
-        missing = self.shaper.missing(
-            shape,
-            voxels,
-            cell.lithium_attenuation_per_cm / cell.electrolyte_attenuation_per_cm,
-        )
+        missing = self.shaper.missing(shape, voxels, self._lithium)
         phase = None
         if self.camera.propagation_mm > 0:
-            phase = self.shaper.missing(
-                shape, voxels, cell.lithium_delta / cell.electrolyte_delta
-            )
+            lithium = self.cell.lithium_delta / self.cell.electrolyte_delta
+            phase = self.shaper.missing(shape, voxels, lithium)
         columns = np.flatnonzero(np.abs(missing).max(axis=1) > _UNSEEN)
         half = self.lattice.width // 2
         y, x = np.divmod(columns, self.lattice.width)
-        drift = scan_drift_um(self.camera.drift_um, state) / self.camera.pixel_size_um
         return Prepared(
             shape=shape,
+            totals=voxels.totals(),
             voxels=voxels,
+            stored=None,
             x_px=(x - half).astype(np.float64),
             y_px=(y - half).astype(np.float64),
             missing=missing[columns],
             missing_phase=None if phase is None else phase[columns],
-            drift_px=(float(drift[0]), float(drift[1]), float(drift[2])),
+            drift_px=drift_px,
         )
+
+    def _store(self, shape: CellShape) -> tuple[StoredProjections, Totals]:
+        """Project a large cell at all angles, some rows at a time."""
+        lattice = self.lattice
+        first, step, number = self.camera.prepared_angles_deg
+        angles = first + step * np.arange(number)
+        slices = SliceProjector(lattice.width, lattice.width + 8, angles)
+        stored = StoredProjections(
+            self._directory,
+            self.camera.prepared_angles_deg,
+            lattice.num_rows,
+            slices.num_columns,
+            1.2 * lattice.width,
+        )
+        totals = Totals()
+        shape_of_lines = (number, _ROWS_AT_ONCE, slices.num_columns)
+        lines = np.empty(shape_of_lines, dtype=np.float32)
+        for start in range(0, lattice.num_rows, _ROWS_AT_ONCE):
+            block = lattice.rows(start, start + _ROWS_AT_ONCE)
+            voxels = self.shaper.voxels(shape, block)
+            totals += voxels.totals()
+            missing = self.shaper.missing(shape, voxels, self._lithium)
+            del voxels
+            layers = np.ascontiguousarray(missing.T)
+            del missing
+            layers = layers.reshape(-1, lattice.width, lattice.width)
+            for row in range(0, len(layers), 2):
+                pair = slices.project(
+                    layers[row], layers[min(row + 1, len(layers) - 1)]
+                )
+                lines[:, row] = pair[..., 0]
+                if row + 1 < len(layers):
+                    lines[:, row + 1] = pair[..., 1]
+            stored.write(start, lines[:, : len(layers)])
+        return stored, totals
+
+    @property
+    def _lithium(self) -> float:
+        """What lithium attenuates relative to electrolyte."""
+        cell = self.cell
+        return cell.lithium_attenuation_per_cm / cell.electrolyte_attenuation_per_cm
 
     def frame(
         self,
@@ -274,7 +340,7 @@ class Projector:
             )
         else:
             depth += electrolyte
-        if prepared.missing_phase is None:
+        if camera.propagation_mm == 0:
             light = np.exp(-depth)
         else:
             light = propagate(
@@ -322,8 +388,9 @@ class Projector:
         cell, camera = self.cell, self.camera
         pellet, foils = self._paths_px(prepared, place)
         missing = prepared.missing_phase
-        if missing is not None:
-            self._take_missing(pellet, prepared, missing, angle_deg, place)
+        if missing is None:
+            missing = prepared.missing
+        self._take_missing(pellet, prepared, missing, angle_deg, place)
         wave_px = wavelength_um(camera.photon_energy_kev) / camera.pixel_size_um
         path = cell.electrolyte_delta * pellet + cell.lithium_delta * foils
         return -2 * np.pi / wave_px * path
@@ -358,16 +425,22 @@ class Projector:
         angle_deg: float,
         place: tuple[float, float],
     ) -> None:
-        if not len(missing):
+        columns = self.camera.num_columns
+        if prepared.stored is not None:
+            lines = prepared.stored.read(angle_deg)
+            axis = lines.shape[1] // 2
+            lines = shift_columns(lines, columns, place[0], axis)
+        elif len(missing):
+            lines = project_columns(
+                prepared.x_px,
+                prepared.y_px,
+                missing,
+                angle_deg=angle_deg,
+                middle=place[0],
+                num_columns=columns,
+            ).T
+        else:
             return
-        lines = project_columns(
-            prepared.x_px,
-            prepared.y_px,
-            missing,
-            angle_deg=angle_deg,
-            middle=place[0],
-            num_columns=self.camera.num_columns,
-        ).T
         shift = place[1] - self.camera.pellet_row_px
         whole = int(np.floor(shift))
         part = np.float32(shift - whole)

@@ -1,6 +1,7 @@
 """What the virtual cell really was at each scan, in one HDF5 file.
 
-One group per scan, ``scan_0007_00``; the analysis never reads it. Every value
+One group per scan, ``scan_0007_00``; the analysis never reads it. A cell too large to
+be held in memory has no volumes in it. Every value
 carries its unit in its name; ``docs/virtual_cell.md`` lists them.
 """
 
@@ -9,12 +10,17 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from sim.lattice import Lattice
 from sim.projector import Prepared, Projector
-from sim.voxels import CellShape, CellVoxels, Material, label_volume
+from sim.voxels import (
+    WIDTH_EDGES_UM,
+    CellShape,
+    CellVoxels,
+    Material,
+    Totals,
+    label_volume,
+)
 
-# Larger cells leave their volumes out: they would take longer than the scan.
-_MOST_VOXELS = 60_000_000
-_WIDTH_STEP_UM = 0.1
 # Voxels between points of the displacement field.
 _FIELD_STEP = 8
 
@@ -60,10 +66,10 @@ class TruthFile:
 
     def _values(self, prepared: Prepared) -> dict[str, float | bool | np.ndarray]:
         cell, state = self._projector.cell, prepared.state
-        shape, voxels = prepared.shape, prepared.voxels
-        volume = voxels.crack_volume_um3()
-        filled = voxels.filled_volume_um3()
-        anode, cathode = shape.interfaces.contact_fraction(voxels.lattice)
+        shape, totals = prepared.shape, prepared.totals
+        lattice = self._projector.lattice
+        volume, filled = totals.crack_volume_um3, totals.filled_volume_um3
+        anode, cathode = shape.interfaces.contact_fraction(lattice)
         crossed_at_s = state.crossed_at_s
         return {
             "label": state.label,
@@ -78,18 +84,18 @@ class TruthFile:
                 np.nan if crossed_at_s is None else crossed_at_s
             ),
             "crack_volume_um3": volume,
-            "crack_area_um2": voxels.crack_area_um2(),
-            **_widths(voxels),
-            "pellet_volume_um3": voxels.body_volume_um3(),
+            "crack_area_um2": totals.crack_area_um2,
+            **_widths(totals),
+            "pellet_volume_um3": totals.body_volume_um3,
             "lithium_in_cracks_um3": filled,
             "filling_fraction": filled / volume if volume else 0.0,
-            "pellet_thickness_um": _mean_thickness_um(shape, voxels),
+            "pellet_thickness_um": _mean_thickness_um(shape, lattice),
             "anode_thickness_um": shape.foils.anode_um,
             "cathode_thickness_um": shape.foils.cathode_um,
             "anode_contact_fraction": anode,
             "cathode_contact_fraction": cathode,
-            "anode_void_volume_um3": _gap_volume_um3(shape, voxels, 0),
-            "cathode_void_volume_um3": _gap_volume_um3(shape, voxels, 1),
+            "anode_void_volume_um3": _gap_volume_um3(shape, lattice, 0),
+            "cathode_void_volume_um3": _gap_volume_um3(shape, lattice, 1),
             "shards": len(shape.interfaces.shards),
             "nominal_pellet_volume_um3": cell.pellet_volume_um3,
         }
@@ -97,7 +103,7 @@ class TruthFile:
     def _write_volumes(self, group: h5py.Group, prepared: Prepared) -> None:
         """Write the volumes; axes z, y, x as in a tomogram, z the detector's row."""
         shape, voxels = prepared.shape, prepared.voxels
-        lattice, camera = voxels.lattice, self._projector.camera
+        lattice, camera = self._projector.lattice, self._projector.camera
         group.attrs["voxel_size_um"] = lattice.pitch_um
         group.attrs["first_row"] = lattice.first_row
         group["drift_px"] = np.array(prepared.drift_px)
@@ -105,7 +111,7 @@ class TruthFile:
         group.attrs["cell_offset_px"] = np.array(camera.cell_offset_um) / (
             lattice.pitch_um
         )
-        if voxels.body.size > _MOST_VOXELS:
+        if voxels is None:
             return
         volumes = {
             "labels": label_volume(shape, voxels),
@@ -125,36 +131,29 @@ class TruthFile:
         group["displacement_um"].attrs["voxels_between_points"] = _FIELD_STEP
 
 
-def _widths(voxels: CellVoxels) -> dict[str, float | np.ndarray]:
+def _widths(totals: Totals) -> dict[str, float | np.ndarray]:
     """Return the distribution of width, weighted by volume as Avizo's is."""
-    cover, wide = voxels.cracks.cover, voxels.cracks.wide_um
-    covered = cover > 0
-    top = float(wide.max(initial=1.0)) + _WIDTH_STEP_UM
-    edges = np.arange(0, top + _WIDTH_STEP_UM, _WIDTH_STEP_UM)
-    volume, _ = np.histogram(wide[covered], bins=edges, weights=cover[covered])
-    total = float(volume.sum())
+    volume, edges = totals.width_volume_um3, WIDTH_EDGES_UM
     middle = (edges[1:] + edges[:-1]) / 2
     mode = mean = np.nan
-    if total > 0:
+    if volume.any():
         # Five bins together, for a peak that does not jump with the binning.
-        smooth = np.convolve(volume, np.ones(5), mode="same")
-        mode = float(middle[smooth.argmax()])
-        mean = float((volume * middle).sum() / total)
+        mode = float(middle[np.convolve(volume, np.ones(5), mode="same").argmax()])
+        mean = float((volume * middle).sum() / volume.sum())
     return {
         "width_edges_um": edges,
-        "width_volume_um3": volume * voxels.voxel_um3,
+        "width_volume_um3": volume,
         "width_mode_um": mode,
         "width_mean_um": mean,
     }
 
 
-def _mean_thickness_um(shape: CellShape, voxels: CellVoxels) -> float:
+def _mean_thickness_um(shape: CellShape, lattice: Lattice) -> float:
     thickness = shape.surface.bottom_um - shape.surface.top_um
-    return float(np.average(thickness, weights=voxels.lattice.disc))
+    return float(np.average(thickness, weights=lattice.disc))
 
 
-def _gap_volume_um3(shape: CellShape, voxels: CellVoxels, face: int) -> float:
-    lattice = voxels.lattice
+def _gap_volume_um3(shape: CellShape, lattice: Lattice, face: int) -> float:
     gap = shape.interfaces.gap_um[face] * lattice.disc
     return float(gap.sum(dtype=np.float64)) * lattice.pitch_um**2
 

@@ -1,6 +1,6 @@
 """The cell at one state: its shape, and that shape on voxels."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
 import numpy as np
@@ -14,6 +14,9 @@ from sim.interface import Interfaces, draw_shards, interfaces
 from sim.lattice import Lattice
 from sim.lithium import FoilThickness, foil_thickness_um
 from sim.pellet import Surface, draw_body, grain_factors, surface
+
+WIDTH_EDGES_UM = np.arange(0, 12.05, 0.1)
+"""Edges of the distribution of crack widths."""
 
 
 class Material(IntEnum):
@@ -93,19 +96,60 @@ class CellVoxels:
         """Return the volume of the cracks."""
         return float(self.cracks.cover.sum(dtype=np.float64)) * self.voxel_um3
 
-    def filled_volume_um3(self) -> float:
-        """Return the volume of lithium in the cracks."""
-        return float(self.filled.sum(dtype=np.float64)) * self.voxel_um3
-
-    def body_volume_um3(self) -> float:
-        """Return the volume of the pellet, cracks included."""
-        return float(self.body.sum(dtype=np.float64)) * self.voxel_um3
-
-    def crack_area_um2(self) -> float:
-        """Return the area of the cracks' middle surfaces."""
+    def totals(self) -> "Totals":
+        """Return the sums over these voxels."""
         cover, wide = self.cracks.cover, self.cracks.wide_um
         area = np.divide(cover, wide, out=np.zeros_like(cover), where=cover > 0)
-        return float(area.sum(dtype=np.float64)) * self.voxel_um3
+        covered = cover > 0
+        widths, _ = np.histogram(
+            wide[covered].clip(0, WIDTH_EDGES_UM[-1]),
+            bins=WIDTH_EDGES_UM,
+            weights=cover[covered].astype(np.float64),
+        )
+        return Totals(
+            crack_volume_um3=self.crack_volume_um3(),
+            crack_area_um2=float(area.sum(dtype=np.float64)) * self.voxel_um3,
+            width_volume_um3=widths * self.voxel_um3,
+            filled_volume_um3=(
+                float(self.filled.sum(dtype=np.float64)) * self.voxel_um3
+            ),
+            body_volume_um3=float(self.body.sum(dtype=np.float64)) * self.voxel_um3,
+        )
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Sums over voxels.
+
+    Attributes
+    ----------
+    crack_volume_um3, crack_area_um2 : float
+        Volume of the cracks, and area of their middle surfaces.
+    width_volume_um3 : numpy.ndarray
+        Crack volume by local width, between the edges `WIDTH_EDGES_UM`.
+    filled_volume_um3 : float
+        Lithium in the cracks.
+    body_volume_um3 : float
+        The pellet, cracks included.
+    """
+
+    crack_volume_um3: float = 0.0
+    crack_area_um2: float = 0.0
+    width_volume_um3: np.ndarray = field(
+        default_factory=lambda: np.zeros(len(WIDTH_EDGES_UM) - 1)
+    )
+    filled_volume_um3: float = 0.0
+    body_volume_um3: float = 0.0
+
+    def __add__(self, other: "Totals") -> "Totals":
+        """Return the sums over both."""
+        return Totals(
+            self.crack_volume_um3 + other.crack_volume_um3,
+            self.crack_area_um2 + other.crack_area_um2,
+            self.width_volume_um3 + other.width_volume_um3,
+            self.filled_volume_um3 + other.filled_volume_um3,
+            self.body_volume_um3 + other.body_volume_um3,
+        )
 
 
 class CellShaper:

@@ -122,8 +122,8 @@ def test_line_integrals_of_the_intact_cell_are_analytic(projector):
 
 def test_cracks_take_their_volume_from_every_projection(projector, prepared):
     pristine = projector.prepare(CellState(seed=5))
-    volume = prepared.voxels.crack_volume_um3()
-    volume -= prepared.voxels.filled_volume_um3() * 0.095 / 7.86
+    volume = prepared.totals.crack_volume_um3
+    volume -= prepared.totals.filled_volume_um3 * 0.095 / 7.86
     per_px = 7.86 * 0.8e-4
     for angle_deg in (0.0, 31.0, 90.0, 162.5):
         lost = projector.optical_depth(pristine, angle_deg).sum(dtype=float)
