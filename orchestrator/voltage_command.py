@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
@@ -154,7 +155,7 @@ def is_symmetric(record: VoltageRecord, steps: Sequence[VoltageStep]) -> bool:
     if not rest or not driven:
         chosen, limit_v = (driven or rest, SYMMETRIC_DRIVEN_V)
     rows = np.concatenate([record.voltage_v[s.start : s.stop] for s in chosen])
-    return bool(np.nanmedian(np.abs(rows)) < limit_v)
+    return _middle(rows) < limit_v
 
 
 def summarise(
@@ -211,11 +212,20 @@ def _asked_ma(
     if step.galvanostatic:
         return step.current_ma
     if step.current_ma == 0 and before is not None and before.galvanostatic:
-        driven_v = np.nanmax(np.abs(record.voltage_v[before.start : before.stop]))
-        here_v = np.nanmedian(np.abs(record.voltage_v[step.start : step.stop]))
+        driven_v = _largest(record.voltage_v[before.start : before.stop])
+        here_v = _middle(record.voltage_v[step.start : step.stop])
         if here_v > RUNAWAY_FACTOR * driven_v + RUNAWAY_V:
             return before.current_ma
     return 0.0
+
+
+def _largest(voltages_v: NDArray[np.float64]) -> float:
+    return float(np.nanmax(np.abs(voltages_v), initial=0.0))
+
+
+def _middle(voltages_v: NDArray[np.float64]) -> float:
+    known = np.abs(voltages_v[np.isfinite(voltages_v)])
+    return float(np.median(known)) if len(known) else 0.0
 
 
 def _number(value: Any) -> Any:

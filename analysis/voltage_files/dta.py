@@ -188,7 +188,7 @@ def _asked_ma(
     first_a, second_a, first_s = (
         _number(settings.get(name, "")) for name in ("ISTEP1", "ISTEP2", "TSTEP1")
     )
-    if np.isnan([first_a, second_a, first_s]).any():
+    if not np.isfinite([first_a, second_a, first_s]).all():
         return None
     return 1e3 * np.where(time_s <= first_s, first_a, second_a)
 

@@ -1,10 +1,13 @@
 """Open a voltage file of any known kind."""
 
 import gzip
+import zlib
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from analysis.errors import DataError
 from analysis.voltage_files.bdf import is_bdf, read_bdf
@@ -14,6 +17,7 @@ from analysis.voltage_files.record import VoltageRecord
 
 LARGEST_BYTES = 2_000_000_000
 STRAY_ROWS = 3
+ABSURD = 1e12  # no time, voltage or current of anyone's cell
 
 
 def read_voltage_file(path: Path) -> VoltageRecord:
@@ -41,7 +45,35 @@ def read_voltage_file(path: Path) -> VoltageRecord:
         )
     if len(record) == 0:
         raise DataError(f"{path}: the table has no rows; nothing to read")
+    record = _finite(record)
+    if not np.isfinite(record.voltage_v).any():
+        raise DataError(f"{path}: no row has a time and a voltage; nothing to read")
     return with_forward_time(record)
+
+
+def _finite(record: VoltageRecord) -> VoltageRecord:
+    """Leave out rows without a time; an absurd reading is none."""
+    timed = np.abs(record.time_s) < ABSURD
+    notes = record.notes
+    if not timed.all():
+        notes = (*notes, f"{int((~timed).sum())} rows without a time were left out")
+
+    def kept(column: NDArray[Any] | None) -> NDArray[Any] | None:
+        return None if column is None else column[timed]
+
+    def readings(column: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.where(np.abs(column[timed]) < ABSURD, column[timed], np.nan)
+
+    return replace(
+        record,
+        time_s=record.time_s[timed],
+        voltage_v=readings(record.voltage_v),
+        current_ma=readings(record.current_ma),
+        step_id=kept(record.step_id),
+        cycle_count=kept(record.cycle_count),
+        asked_ma=kept(record.asked_ma),
+        notes=notes,
+    )
 
 
 def with_forward_time(record: VoltageRecord) -> VoltageRecord:
@@ -83,7 +115,7 @@ def _text(path: Path) -> str:
         data = path.read_bytes()
         if data[:2] == b"\x1f\x8b":
             data = gzip.decompress(data)
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: cannot be read ({error}); check the path") from error
     if b"\x00" in data[:4096]:
         raise DataError(

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -131,3 +132,32 @@ def test_options_that_make_no_sense_are_refused(tmp_path: Path) -> None:
         call(path, "--to", "xls", tmp_path / "out.xls")
     with pytest.raises(DataError, match="other than 0"):
         call(path, "--current-ma", 0)
+
+
+@needs_data
+def test_mutated_files_give_rows_or_one_clear_line(tmp_path: Path, capsys: Any) -> None:
+    rng = random.Random(1)
+    files = [path for path in DATA.glob("gamry*/*") if path.stat().st_size < 60_000]
+    file = tmp_path / "mutated"
+    for _ in range(150):
+        data = bytearray(rng.choice(files).read_bytes())
+        for _ in range(rng.choice([1, 5, 30])):
+            place = rng.randrange(len(data))
+            mutation = rng.randrange(4)
+            if mutation == 0:
+                data[place] = rng.randrange(256)
+            elif mutation == 1:
+                del data[place : place + rng.randrange(1, 200)]
+            elif mutation == 2:
+                data[place:place] = data[place : place + rng.randrange(1, 200)]
+            else:
+                swap = rng.choice([b"nan", b"inf", b"1e999", b"-", b"\t", b"x"])
+                data = data.replace(rng.choice([b"\t", b",", b"0", b"E"]), swap, 9)
+            data = data or bytearray(b"x")
+        file.write_bytes(data)
+        try:
+            call(file, "--json")
+        except DataError as error:
+            assert "\n" not in str(error)
+        else:
+            json.loads(capsys.readouterr().out)
