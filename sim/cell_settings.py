@@ -132,8 +132,8 @@ class VoltageSettings(BaseModel):
     """The part that builds up and relaxes slowly."""
     transfer_time_s: float = Field(default=0.5, gt=0)
     polarisation_time_s: float = Field(default=25.0, gt=0)
-    first_charge_excess: float = Field(default=0.15, ge=0)
-    """Relative excess of the first charge, which ends with it."""
+    first_charge_excess: float = Field(default=0.35, ge=0)
+    """Relative excess at the start of the first charge, half of it at its end."""
     crack_gain: float = Field(default=3.0, ge=0)
     """Relative rise of the resistances per crack volume fraction."""
     short_resistance_fraction: float = Field(default=0.01, gt=0, lt=1)

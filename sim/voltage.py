@@ -50,7 +50,7 @@ class Polarisation:
         voltage, cracks = self._settings.voltage, self._settings.cracks
         factor = 1.0
         if half_cycles < 1:
-            factor += voltage.first_charge_excess * (1 - half_cycles)
+            factor += voltage.first_charge_excess * (1 - half_cycles / 2)
         if cracks.enabled:
             fraction = cracks.first_volume_fraction * min(1.0, half_cycles)
             label = max(1.0, (half_cycles + 1) / 2)

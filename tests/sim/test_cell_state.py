@@ -74,11 +74,21 @@ def test_polarisation_has_the_ohmic_and_interface_parts_and_the_sign_of_current(
     # first charge one sixth done.
     expected = 0.15e-3 * (0.06 / 1.6e-4 + 450)
     sixth = 1 / 6
-    expected *= 1 + 0.15 * (1 - sixth) + 3.0 * 0.0146 * sixth
+    expected *= 1 + 0.35 * (1 - sixth / 2) + 3.0 * 0.0146 * sixth
     voltage = cell.voltage_v(CURRENT_MA) - settings.voltage.rest_v
     assert voltage == pytest.approx(expected, rel=2e-3)
     cell.advance(600, -CURRENT_MA)
     assert cell.voltage_v(-CURRENT_MA) < 0
+
+
+def test_the_first_charge_polarises_more_than_the_next():
+    cell = VirtualCell(CellSettings(half_cycle_charge_c=CHARGE_C), seed=1)
+    cell.advance(1790, CURRENT_MA)
+    first = cell.voltage_v(CURRENT_MA)
+    cell.advance(10, CURRENT_MA)
+    cell.advance(1790, -CURRENT_MA)
+    second = -cell.voltage_v(-CURRENT_MA)
+    assert 1.02 < first / second < 1.2
 
 
 def test_polarisation_grows_with_the_cracks():

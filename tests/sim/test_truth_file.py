@@ -3,10 +3,11 @@
 import h5py
 import numpy as np
 import pytest
+from scipy.ndimage import label as find_pieces
 
 from sim.camera_settings import CameraSettings
-from sim.cell import VirtualCell
-from sim.cell_settings import CellSettings
+from sim.cell import LITHIUM_UM3_PER_C, VirtualCell
+from sim.cell_settings import CellSettings, ShortSettings
 from sim.projector import Projector
 from sim.truth import TruthFile
 
@@ -172,3 +173,25 @@ def test_a_seed_gives_the_same_truth_again_and_another_seed_another(tmp_path):
         for key in one:
             assert np.array_equal(one[key], same[key], equal_nan=True), key
         assert not np.array_equal(one["labels"], different["labels"])
+
+
+@pytest.mark.parametrize(("fraction", "connects"), [(0.25, False), (0.35, True)])
+def test_lithium_connects_the_electrodes_at_the_short(tmp_path, fraction, connects):
+    short = ShortSettings(half_cycle=2, fraction=0.3)
+    settings = CELL.model_copy(update={"short": short})
+    cell = VirtualCell(settings, 11)
+    projector = Projector(settings, CAMERA, 11)
+    cell.advance(180.0, CURRENT_MA)
+    cell.advance(180.0 * fraction, -CURRENT_MA)
+    truth = TruthFile(tmp_path / "truth.h5", projector)
+    truth.record(projector.prepare(cell.state()), name="scan")
+    with h5py.File(truth.path) as file:
+        scan = {key: item[()] for key, item in file["scan"].items()}
+    assert bool(scan["shorted"]) == connects
+    pieces, _ = find_pieces(scan["labels"] == 4, structure=np.ones((3, 3, 3)))
+    depth_um = projector.lattice.depth_um
+    top = set(np.unique(pieces[(depth_um > 1) & (depth_um < 3)])) - {0}
+    bottom = set(np.unique(pieces[(depth_um > 57) & (depth_um < 59)])) - {0}
+    assert bool(top & bottom) == connects
+    lithium = LITHIUM_UM3_PER_C * cell.gross_charge_c
+    assert scan["lithium_in_cracks_um3"] == pytest.approx(lithium, rel=2e-3)
