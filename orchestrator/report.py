@@ -29,6 +29,7 @@ from orchestrator.results import write_text
 from orchestrator.slices import (
     OrthogonalSlices,
     common_grey_scale,
+    embedded_picture,
     kept_slices,
     picture,
     scale_bar_um,
@@ -95,13 +96,16 @@ def render_report(data: ExperimentData) -> str:
         lstrip_blocks=True,
     )
     faults = list(data.faults)
-    slices = _slices(data, faults)
+    titles = _state_titles(data)
+    slices = _slices(data, titles, faults)
+    renders = _renders(data, titles)
     error = _markup(error_figure(data))
     context = {
         "data": data,
         "summary": _summary(data),
         "voltage": _markup(voltage_figure(data)),
         "slices": slices,
+        "renders": renders,
         "volumes": _markup(volumes_figure(data)),
         "growth": _markup(growth_figure(data)),
         "growth_law": _growth_law(data),
@@ -122,6 +126,8 @@ def render_report(data: ExperimentData) -> str:
         sections.append(("voltage", "Voltage"))
     if slices["states"]:
         sections.append(("slices", "Slices"))
+    if renders:
+        sections.append(("renders", "Cracks in 3D"))
     if context["volumes"]:
         sections.append(("volumes", "Cracks and lithium"))
     if context["widths"]:
@@ -261,17 +267,37 @@ def _error_note(data: ExperimentData) -> str:
 # --- slices -------------------------------------------------------------------------
 
 
-def _slices(data: ExperimentData, faults: list[str]) -> dict[str, Any]:
+def _state_titles(data: ExperimentData) -> dict[str, str]:
+    """Return label to title, the direction by the current that led to the state."""
+    titles = {"0": "Pristine"}
+    for cycle in data.half_cycles:
+        charge = cycle.asked_current_ma > 0
+        titles[cycle.label] = (
+            f"After {'charge' if charge else 'discharge'} {cycle.label}"
+        )
+    return titles
+
+
+def _renders(data: ExperimentData, titles: Mapping[str, str]) -> list[dict[str, str]]:
+    found = []
+    for row in data.rows:
+        number, label = row.get("scan_number"), str(row.get("label", ""))
+        if isinstance(number, int):
+            path = data.layout.preview_dir(number) / "cracks_3d.png"
+            address = embedded_picture(path)
+            if address is not None:
+                title = titles.get(label, f"State {label}")
+                found.append({"title": title, "address": address})
+    return found
+
+
+def _slices(
+    data: ExperimentData, titles: Mapping[str, str], faults: list[str]
+) -> dict[str, Any]:
     found: list[tuple[str, str, OrthogonalSlices | None]] = []
-    directions = {
-        cycle.label: "After charge" if cycle.asked_current_ma > 0 else "After discharge"
-        for cycle in data.half_cycles
-    }
     for row in data.rows:
         label = str(row.get("label", ""))
-        title = f"{directions.get(label, 'State')} {label}"
-        if label == "0":
-            title = "Pristine"
+        title = titles.get(label, f"State {label}")
         number = row.get("scan_number")
         if not isinstance(number, int):
             continue

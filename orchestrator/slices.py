@@ -1,4 +1,7 @@
-"""Orthogonal slices of each tomogram as small pictures on one grey scale."""
+"""Pictures of each tomogram for the report, small and embedded.
+
+Orthogonal slices share one grey scale over all states.
+"""
 
 import io
 import zipfile
@@ -185,7 +188,24 @@ def common_grey_scale(slices: Sequence[OrthogonalSlices]) -> GreyScale:
 def picture(grey: NDArray[np.float32], scale: GreyScale) -> str:
     """Return a slice as a ``data:`` address of a JPEG, at most 420 pixels wide."""
     spread = np.clip((grey - scale.black) / (scale.white - scale.black), 0.0, 1.0)
-    image = Image.fromarray(np.round(255 * np.nan_to_num(spread)).astype(np.uint8))
+    return _embedded(
+        Image.fromarray(np.round(255 * np.nan_to_num(spread)).astype(np.uint8))
+    )
+
+
+def embedded_picture(path: Path) -> str | None:
+    """Return a picture file as a ``data:`` address; None where there is none to read.
+
+    A picture is made beside the experiment: it may not be there yet.
+    """
+    try:
+        with Image.open(path) as image:
+            return _embedded(image.convert("RGB"))
+    except (OSError, SyntaxError):  # SyntaxError: Pillow's word for a torn PNG
+        return None
+
+
+def _embedded(image: Image.Image) -> str:
     if image.width > PICTURE_WIDTH_PX:
         height = max(1, round(image.height * PICTURE_WIDTH_PX / image.width))
         image = image.resize((PICTURE_WIDTH_PX, height), Image.Resampling.LANCZOS)

@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 from orchestrator.errors import ConfigurationError
 from orchestrator.figures import thin_out
@@ -170,6 +171,12 @@ def make_experiment(directory, half_cycles=7, *, ended=True):
             file["entry/crack_width/volume_um3"] = (
                 1e6 * step.scan_number * np.exp(-(((middle_um - 3) / 1.2) ** 2))
             )
+        render = layout.preview_dir(step.scan_number) / "cracks_3d.png"
+        render.parent.mkdir(parents=True)
+        if step.scan_number > 1:  # the first has no crack, the second a torn picture
+            Image.new("RGB", (72, 56), "red").save(render)
+        elif step.scan_number == 1:
+            render.write_bytes(b"\x89PNG\r\n\x1a\n torn")
         true_um3 = 0.0
         if step.scan_number:
             true_um3 = 2.75e7 + 1.4e8 * math.log((step.scan_number + 1) / 2)
@@ -301,7 +308,9 @@ def test_what_users_type_is_escaped(page):
 
 
 def test_every_state_has_three_pictures(page):
-    assert page.count('src="data:image/jpeg') == 3 * 8
+    slices, renders = 3 * 8, 6
+    assert page.count('src="data:image/jpeg') == slices + renders
+    assert 'alt="cracks in 3D, After discharge 1.5"' in page
     assert "After charge 4" in page
     assert "After discharge 3.5" in page
     assert page.index("Pristine") < page.index("After charge 1")
@@ -372,7 +381,8 @@ def test_each_damaged_part_is_named_and_the_rest_is_shown(tmp_path):
     assert "journal.sqlite cannot be read" in page
     assert "measurements.csv line 5 has 3 values" in page
     assert "scan_0001.h5: no slices" in page
-    assert page.count('src="data:image/jpeg') == 3 * 2
+    slices, renders = 3 * 2, 1
+    assert page.count('src="data:image/jpeg') == slices + renders
     assert "cell voltage (V)" in page
 
 
