@@ -244,7 +244,7 @@ def _print(file: Path, record: VoltageRecord, summary: dict[str, Any]) -> None:
     for note in record.notes:
         console.print(f"  note: {note}", highlight=False)
     table = Table(box=None, pad_edge=False)
-    for heading in ("step", "from s", "to s", "mA", "C", "V first", "V last"):
+    for heading in ("step", "from s", "to s", "mA", "C", "V first", "V last", "ohm"):
         table.add_column(heading, justify="right")
     for number, step in enumerate(summary["steps"], start=1):
         table.add_row(
@@ -258,6 +258,7 @@ def _print(file: Path, record: VoltageRecord, summary: dict[str, Any]) -> None:
                     "charge_c",
                     "voltage_start_v",
                     "voltage_end_v",
+                    "interrupt_resistance_ohm",
                 )
             ),
         )

@@ -1,7 +1,8 @@
 """A voltage record cut into steps of steady current, and the charge they passed."""
 
+import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ JUMP_FRAC = 0.05
 JUMP_NOISE = 8.0  # and by this many times the usual change from row to row
 # A step whose current varies less than this around its median is galvanostatic.
 STEADY_FRAC = 0.05
+INTERRUPT_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,10 @@ class VoltageStep:
         Signed.
     galvanostatic : bool
         Whether the current is steady and not zero.
+    interrupt_resistance_ohm : float or None
+        Drop of the voltage at the interruption of the current, over the current;
+        None unless a rest follows within `INTERRUPT_S`. What the cell relaxes until
+        the first sample of the rest is in it.
     """
 
     start: int
@@ -44,6 +50,7 @@ class VoltageStep:
     voltage_start_v: float
     voltage_end_v: float
     galvanostatic: bool
+    interrupt_resistance_ohm: float | None = None
 
 
 def find_steps(record: VoltageRecord) -> tuple[VoltageStep, ...]:
@@ -76,10 +83,15 @@ def find_steps(record: VoltageRecord) -> tuple[VoltageStep, ...]:
             begins |= np.diff(record.asked_ma) != 0
         edges = np.concatenate(([0], np.flatnonzero(begins) + 1, [len(record)]))
     charge_c = cumulative_charge_c(record)
-    return tuple(
+    steps = [
         _step(record, charge_c, current_ma, largest_ma, int(start), int(stop))
         for start, stop in zip(edges[:-1], edges[1:], strict=True)
-    )
+    ]
+    for number, (step, after) in enumerate(itertools.pairwise(steps)):
+        steps[number] = replace(
+            step, interrupt_resistance_ohm=_interrupt_ohm(step, after)
+        )
+    return tuple(steps)
 
 
 def cumulative_charge_c(record: VoltageRecord) -> NDArray[np.float64]:
@@ -102,6 +114,14 @@ def lithium_volume_um3(charge_c: float) -> float:
 def gross_charge_c(record: VoltageRecord) -> float:
     """Return the charge passed in both directions together."""
     return float(np.abs(np.diff(cumulative_charge_c(record))).sum())
+
+
+def _interrupt_ohm(step: VoltageStep, after: VoltageStep) -> float | None:
+    interrupted = step.galvanostatic and after.current_ma == 0
+    if not interrupted or after.start_s - step.end_s > INTERRUPT_S:
+        return None
+    ohm = (step.voltage_end_v - after.voltage_start_v) / (step.current_ma * 1e-3)
+    return ohm if math.isfinite(ohm) else None
 
 
 def _step(

@@ -161,6 +161,16 @@ def test_steps_of_a_cycled_cell() -> None:
     assert [step.galvanostatic for step in steps] == [False, True, True, False]
 
 
+def test_the_resistance_at_an_interruption() -> None:
+    time_s = np.arange(0.0, 40.0, 0.1)
+    current_ma = np.where(time_s < 20, -5e-3, 0.0)
+    # 20 kohm in series, and an overpotential of 10 mV that stays
+    voltage_v = current_ma * 1e-3 * 20e3 - 0.01
+    driven, rest = find_steps(VoltageRecord(time_s, voltage_v, current_ma))
+    assert driven.interrupt_resistance_ohm == pytest.approx(20e3)
+    assert rest.interrupt_resistance_ohm is None
+
+
 def test_bdf_is_written_as_the_format_wants_it(tmp_path: Path) -> None:
     time_s = 1.8e9 + np.arange(0.0, 60.0, 0.1)
     written = VoltageRecord(
