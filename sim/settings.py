@@ -1,5 +1,7 @@
 """Settings of the simulated beamline: plain data, no ophyd, no caproto."""
 
+from pathlib import Path
+
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from sim.camera_settings import CameraSettings
@@ -60,6 +62,9 @@ class SimulationSettings(BaseModel):
     camera: CameraSettings = Field(default_factory=CameraSettings)
     source: SourceSettings = Field(default_factory=SourceSettings)
     stages: StageSettings = Field(default_factory=StageSettings)
+    voltage_record: Path | None = Field(
+        default=None, description="recorded voltage that the cell shows instead"
+    )
     faults: tuple[str, ...] = Field(
         default=(),
         description="NAME@WHEN, for example beam_dump@scan:2; see docs/simulation.md",

@@ -1,8 +1,9 @@
 """One world behind all simulated IOCs: the picture follows angle, beam and cell."""
 
 import asyncio
+import logging
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,12 +17,17 @@ from sim.memory import Memory
 from sim.motion import Axis
 from sim.position_compare import PositionCompare
 from sim.projector import Prepared, Projector
+from sim.recorded_voltage import RecordedVoltageCell
 from sim.settings import SimulationSettings
 from sim.source import StorageRing
 from sim.truth import TruthFile
 
+log = logging.getLogger(__name__)
+
 # Wall time between writings: so much of the cell's life a kill can take.
 _MEMORY_PERIOD_S = 0.2
+# Longest wait at the end for the truth file, shorter than that for the process.
+_LAST_RECORD_S = 4.0
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,12 @@ class FrozenCell:
     prepared: "Future[Prepared]" = field(repr=False)
 
 
+def _log_failure(recorded: "Future[None]") -> None:
+    error = recorded.exception()
+    if error is not None:
+        log.error("truth file: %s", error, exc_info=error)
+
+
 class World:
     """Clock, stages, beam, cell and projector, joined.
 
@@ -97,7 +109,9 @@ class World:
         self.shutter_open: History[bool] = History(False)
         self.position_compare = PositionCompare(self.rotation)
         self.cell = memory.cell(settings)
-        self.instrument = VirtualInstrument(self.cell, clock.now)
+        record = settings.voltage_record
+        terminals = RecordedVoltageCell(self.cell, record) if record else self.cell
+        self.instrument = VirtualInstrument(terminals, clock.now)
         memory.restore(self.instrument)
         self.instrument.on_relay_open = self.freeze_cell
         self.projector = Projector(settings.cell, settings.camera, settings.seed)
@@ -107,6 +121,7 @@ class World:
         self._warmed = self.drawing.submit(self.projector.warm_up)
         self._schedule_listeners: list[Callable[[], None]] = []
         self._recorded: set[str] = set()
+        self._recording: Future[None] | None = None
         self.frozen = self._freeze()
 
     async def begin(self) -> None:
@@ -195,11 +210,17 @@ class World:
         if name in self._recorded:
             return
         self._recorded.add(name)
-        self.truth.record(prepared, name=file_stem, time_s=frozen.time_s)
+        # In the other thread: frames need not wait until volumes are written.
+        self._recording = self._preparing.submit(
+            self.truth.record, prepared, name=file_stem, time_s=frozen.time_s
+        )
+        self._recording.add_done_callback(_log_failure)
 
     def close(self) -> None:
         """Open the relay, finish what is being drawn and let the thread end."""
         self.instrument.close()
         self.remember()
+        if self._recording is not None:
+            wait([self._recording], timeout=_LAST_RECORD_S)
         self._preparing.shutdown(wait=False, cancel_futures=True)
         self.drawing.shutdown(wait=False, cancel_futures=True)
