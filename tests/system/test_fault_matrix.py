@@ -132,14 +132,14 @@ CASES = [
     # stages and shutter
     Case("stage_stall", "flats", "done", r"(?s)rotation.*retake scan 0"),
     Case("stage_stall", "scan", "done", r"(?s)rotation|angle.*retake scan 0"),
-    Case("stage_stall", "return", "done", r"rotation"),
+    Case("stage_stall", "return", "done", r""),
     Case("limit_hit", "scan", "done", r"(?s)limit.*retake scan 0"),
     Case("shutter_stuck_closed", "idle", "failed", r"shutter", ()),
     Case("shutter_stuck_closed", "half-cycle", "failed", r"shutter", ("0",)),
     Case("shutter_stuck_open", "flats", "failed", r"shutter", (), unsafe="SHTR"),
     Case("shutter_stuck_open", "scan", "failed", r"shutter", (), unsafe="SHTR"),
     # the beam
-    Case("beam_dump", "idle", "done", r"(?i)beam|ring", clear_after_s=4),
+    Case("beam_dump", "idle", "done", r"(?i)beam|ring", clear_after_s=20),
     Case("beam_dump", "flats", "done", r"(?i)beam|ring", clear_after_s=4),
     Case("beam_dump", "scan", "done", r"(?i)beam|ring", clear_after_s=4),
     Case("beam_dump", "return", "done", r"", clear_after_s=4),
