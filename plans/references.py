@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,6 @@ class References:
 
     darks: ReferenceGroup | None = None
     flats: ReferenceGroup | None = None
-    reasons: dict[str, str] = field(default_factory=dict)
 
 
 def camera_key(scan: ScanSettings) -> tuple[float, float]:

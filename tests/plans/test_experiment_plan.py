@@ -214,6 +214,7 @@ def test_a_lost_beam_is_waited_for_and_the_lost_time_noted(
     assert "s lost so far" in decided
 
 
+@pytest.mark.slow
 def test_a_half_cycle_goes_on_through_a_beam_dump(RE, docs, beamline, plan, fault):
     relay = beamline.potentiostat.relay_readback
 
@@ -261,6 +262,7 @@ def test_an_abort_during_a_half_cycle_opens_the_cell(RE, docs, beamline, plan, j
     assert journal.of("failed")[-1][:2] == (1, 0)
 
 
+@pytest.mark.slow
 def test_the_operator_may_stop_after_a_tomogram(RE, docs, plan, wants, journal):
     wants.stop = "Ctrl-C"
     result = RE(plan(num_half_cycles=3))
@@ -269,6 +271,7 @@ def test_the_operator_may_stop_after_a_tomogram(RE, docs, plan, wants, journal):
     assert len(docs.of("start")) == 1
 
 
+@pytest.mark.slow
 def test_a_scan_that_never_succeeds_ends_the_experiment_safely(
     RE, docs, beamline, plan, journal, fault
 ):

@@ -217,6 +217,7 @@ def test_a_dropped_frame_is_never_a_success(RE, docs, beamline, plan, fault):
     assert_safe(beamline)
 
 
+@pytest.mark.slow
 def test_triggers_too_fast_for_the_camera_are_never_a_success(RE, docs, beamline, plan):
     # The camera needs 10 ms after each exposure; it is told that it needs none.
     with pytest.raises(FramesLostError):
@@ -243,7 +244,12 @@ def test_a_writer_that_fails_ends_the_run_with_its_message(
     [
         ("BEAM_DUMP", BeamLostError, "the ring current fell to"),
         ("STAGE_STALL", MoveError, "rotation has stood at .* although it moves"),
-        ("CAMERA_HANG", FramesLostError, "frames, then none for"),
+        pytest.param(
+            "CAMERA_HANG",
+            FramesLostError,
+            "frames, then none for",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_what_goes_wrong_while_frames_are_taken_is_named(
@@ -296,6 +302,7 @@ def test_a_beam_that_changed_since_the_flats_fails_the_scan(
     assert docs.of("stop")[0]["exit_status"] == "fail"
 
 
+@pytest.mark.slow
 def test_darks_and_flats_are_used_again_as_the_policy_says(
     RE, docs, beamline, tmp_path
 ):
@@ -380,6 +387,7 @@ def test_a_halt_stops_the_camera_at_the_next_safe_state(RE, beamline, plan):
     beamline.rotation.set(0.0).wait(30)
 
 
+@pytest.mark.slow
 def test_a_viewer_that_raises_does_not_stop_the_scan(RE, plan):
     from bluesky.callbacks.core import make_callback_safe
 
@@ -390,6 +398,7 @@ def test_a_viewer_that_raises_does_not_stop_the_scan(RE, plan):
     assert RE(plan()).exit_status == "success"
 
 
+@pytest.mark.slow
 def test_flats_may_be_taken_after_the_projections(RE, docs, beamline, plan):
     assert RE(plan(flats="after")).exit_status == "success"
     order = [d["name"] for d in docs.of("descriptor")]
