@@ -104,9 +104,9 @@ def measure_tomogram(
                 grey = (pristine.grey_low, pristine.grey_high)
             pictures = _pictures(volume, overview, body, grey, pictures_dir)
             result = replace(result, pictures=pictures)
-        crack = measure_cracks(
-            volume, body, levels, settings, is_mask=overview.two_valued
-        )
+        is_mask = overview.two_valued
+        del overview  # as large as all that follows
+        crack = measure_cracks(volume, body, levels, settings, is_mask=is_mask)
         result = replace(result, crack=crack)
         if reference.previous_file is not None:
             result = _compared(result, reference.previous_file, settings)

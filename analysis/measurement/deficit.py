@@ -214,25 +214,29 @@ class DeficitVolume:
     def windows(self, halo: int, slab_bytes: int) -> Iterator[Window]:
         """Yield the body's rows once each, with ``halo`` neighbours on both sides.
 
-        Each row of the volume is read once; rows that the next window needs are kept.
+        Each row of the volume is read once; rows that the next window needs are kept
+        in the same arrays, so that a window holds until the next one is asked for.
         """
         begin, end = self.rows
         step = slab_rows(self.shape, slab_bytes)
-        held_from = begin
-        deficit, region = self.read(begin, min(begin + step + halo, end))
-        start = begin
-        while start < end:
+        most = min(step + 2 * halo, end - begin)
+        deficit = np.empty((most, *self.shape[1:]), np.float32)
+        region = np.empty(deficit.shape, np.uint8)
+        held_from = held_to = begin
+        for start in range(begin, end, step):
             stop = min(start + step, end)
-            last = min(stop + halo, end)
-            first = max(start - halo, begin)
-            have = held_from + len(deficit)
-            if have < last:
-                more = self.read(have, last)
-                keep = slice(first - held_from, None)
-                deficit = np.concatenate([deficit[keep], more[0]])
-                region = np.concatenate([region[keep], more[1]])
-                held_from = first
+            first, last = max(start - halo, begin), min(stop + halo, end)
+            # Row by row, since the rows to keep overlap their new place.
+            for row in range(first, held_to if first > held_from else first):
+                deficit[row - first] = deficit[row - held_from]
+                region[row - first] = region[row - held_from]
+            held_from = first
+            for row in range(held_to, last, step):
+                until = min(row + step, last)
+                into = slice(row - first, until - first)
+                deficit[into], region[into] = self.read(row, until)
+            held_to = last
+            held = slice(0, last - first)
             yield Window(
-                held_from, slice(start - held_from, stop - held_from), deficit, region
+                first, slice(start - first, stop - first), deficit[held], region[held]
             )
-            start = stop

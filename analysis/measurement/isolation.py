@@ -44,7 +44,7 @@ def find_solid(
         raise MeasurementError(
             "no pellet found: nothing solid in the volume; check beam and alignment"
         )
-    sizes = np.bincount(labels.ravel(), weights=high.ravel())
+    sizes = np.bincount(labels[high])
     sizes[0] = 0
     pellet = labels == int(sizes.argmax())
     _check_in_view(pellet)

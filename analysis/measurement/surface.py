@@ -116,15 +116,7 @@ def _windowed_median(
     cell_columns = max(1, size[1] // 8)
     while columns % cell_columns:
         cell_columns -= 1
-    small = np.zeros((-(-rows // cell_rows), columns // cell_columns))
-    for row in range(small.shape[0]):
-        for column in range(small.shape[1]):
-            cell = (
-                slice(row * cell_rows, (row + 1) * cell_rows),
-                slice(column * cell_columns, (column + 1) * cell_columns),
-            )
-            chosen = residual[cell][usable[cell]]
-            small[row, column] = np.median(chosen) if chosen.size else 0.0
+    small = _cell_medians(np.where(usable, residual, np.nan), cell_rows, cell_columns)
     window = (max(3, size[0] // cell_rows | 1), max(3, size[1] // cell_columns | 1))
     padded = _padded(small, window, periodic)
     small = _unpadded(ndimage.median_filter(padded, size=window), window)
@@ -135,3 +127,20 @@ def _windowed_median(
     )
     mode = "grid-wrap" if periodic else "nearest"
     return np.asarray(ndimage.map_coordinates(small, at, order=1, mode=mode))
+
+
+def _cell_medians(
+    values: NDArray[np.float64], rows: int, columns: int
+) -> NDArray[np.float64]:
+    """Return the median of what is known in each cell, 0 where nothing is."""
+    if rows == columns == 1:
+        return np.nan_to_num(values)
+    missing = -values.shape[0] % rows
+    padded = np.pad(values, ((0, missing), (0, 0)), constant_values=np.nan)
+    shape = len(padded) // rows, rows, values.shape[1] // columns, columns
+    cells = padded.reshape(shape).transpose(0, 2, 1, 3)
+    cells = cells.reshape(*cells.shape[:2], rows * columns)
+    known = np.isfinite(cells).any(axis=2)
+    out = np.zeros(known.shape)
+    out[known] = np.nanmedian(cells[known], axis=1)
+    return out

@@ -19,6 +19,7 @@ from analysis.measurement.overview import Overview
 PROFILE_PX = 10
 BIN_PX = 0.25
 TRUSTED_PX = 0.12
+SHARP_SIGMA_PX = 0.4
 
 
 @dataclass(frozen=True)
@@ -76,8 +77,10 @@ def fit_edge(
                 sigma=np.maximum(sd, max(floor, 1e-30)), absolute_sigma=True,
                 maxfev=2000,
             )  # fmt: skip
-        except optimize.OptimizeWarning as warning:
-            raise RuntimeError("the edge's profile does not fix a fit") from warning
+        except optimize.OptimizeWarning:
+            # An edge within one voxel does not tell its blur.
+            edge = _fit_faint_edge(at, grey, SHARP_SIGMA_PX, columns)
+            return replace(edge, position=_centroid(at, grey, edge.position))
     deviation = np.sqrt(np.diag(covariance))
     position = _centroid(at, grey, float(found[2]))
     return Edge(
@@ -300,14 +303,16 @@ def fit_electrode(
     face = _at_cells(body.top if top else body.bottom, cell, shape)[chosen]
     inner = float(face.mean())
     if top:
-        profile = overview.columns[: int(face.min()) - 4, chosen][::-1]
         first = int(face.min()) - 5
+        rows = range(first, -1, -1)
     else:
-        profile = overview.columns[int(face.max()) + 5 :, chosen]
         first = int(face.max()) + 5
-    if len(profile) < 12:
+        rows = range(first, len(overview.columns))
+    if len(rows) < 12:
         return ElectrodeFace(None, None, None, "outer face is out of view")
-    grey = profile.mean(axis=1, dtype=np.float64)
+    grey = np.array(
+        [overview.columns[row][chosen].mean(dtype=np.float64) for row in rows]
+    )
     number = len(grey)
     # The step between the means on both sides, where it is largest.
     reach = max(4, min(int(window_px), number // 3))
