@@ -9,7 +9,7 @@ a known moment, drives half-cycles through a RunEngine, and prints median and ma
 
 ``--block`` holds the RunEngine's loop for 2 s at a time in a document callback;
 ``--load`` runs one busy, niced process per core, as the analysis worker is.
-``--persistence`` is the guard's: 0 trips on the first collapsed sample.
+``--persistence`` is that of the guard, by default its own; 0 trips on one sample.
 """
 
 import argparse
@@ -132,7 +132,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=200)
     parser.add_argument("--block", action="store_true")
     parser.add_argument("--load", action="store_true")
-    parser.add_argument("--persistence", type=float, default=0.0)
+    parser.add_argument("--persistence", type=float, default=0.01)
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:

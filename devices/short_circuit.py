@@ -53,7 +53,7 @@ class GuardSettings(BaseModel):
         description="so is one below this part of the healthy polarisation",
     )
     persistence_s: float = Field(
-        default=0.02,
+        default=0.01,
         ge=0,
         le=60,
         description="a hard short stays at least this long (s)",

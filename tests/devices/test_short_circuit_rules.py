@@ -13,7 +13,7 @@ NOISE_V = 1e-4
 # the figures that were asked for, and fewer for every day
 FEW_OR_MANY = pytest.mark.parametrize(
     "count",
-    [25, pytest.param(1000, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])],
+    [10, pytest.param(1000, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])],
 )
 
 
