@@ -29,9 +29,10 @@ Action = Literal["stop", "tomogram", "warn"]
 class GuardSettings(BaseModel):
     """Thresholds of the voltage guard, and what follows each alarm.
 
-    ``stop`` opens the relay and ends the experiment after a last tomogram,
-    ``tomogram`` opens the relay, takes a tomogram and goes on with the charge left,
-    ``warn`` only records.
+    ``stop`` opens the relay and ends the experiment: after a last tomogram where the
+    cell shorted, at once where the wiring or the instrument is at fault. ``tomogram``
+    opens the relay, takes a tomogram and goes on with the charge left; ``warn`` only
+    records.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
