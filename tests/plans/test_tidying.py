@@ -2,7 +2,7 @@
 
 import bluesky.plan_stubs as bps
 import pytest
-from bluesky.utils import FailedStatus, RequestAbort
+from bluesky.utils import FailedPause, FailedStatus, RequestAbort, RequestStop
 from ophyd.status import Status
 
 from devices.errors import DeviceError, FramesLostError
@@ -94,3 +94,24 @@ def test_a_failed_status_is_described_by_what_failed():
     status.set_exception(FramesLostError("3 frames\nlost"))
     assert describe(FailedStatus(status)) == "3 frames lost"
     assert describe(ValueError()) == "ValueError"
+
+
+@pytest.mark.parametrize("request_", [RequestStop, RequestAbort, FailedPause])
+def test_a_run_that_was_asked_to_end_is_no_success_and_says_why(RE, docs, request_):
+    class Wants:
+        def stop_after_tomogram(self):
+            return ""
+
+        def abort_reason(self):
+            return "lunch"
+
+    def caught():
+        try:
+            yield from in_run(step([], "plan", request_()), {}, Wants())
+        except request_:
+            pass
+
+    RE(caught())
+    (stop,) = docs.of("stop")
+    assert stop["exit_status"] == "abort"
+    assert stop["reason"].endswith(": lunch")
