@@ -61,7 +61,14 @@ class NXtomoScan(AbstractContextManager["NXtomoScan"]):
         except DataError:
             self._file.close()
             raise
-        except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        except (
+            OSError,
+            LookupError,
+            RuntimeError,
+            TypeError,
+            ValueError,
+            AttributeError,
+        ) as error:
             self._file.close()
             raise DataError(f"{self.path}: damaged NXtomo file ({error})") from error
 
@@ -203,8 +210,11 @@ class NXtomoScan(AbstractContextManager["NXtomoScan"]):
             if isinstance(found, h5py.Dataset):
                 unit = _text(found.attrs.get("units", "m")).strip()
                 factor = MICROMETRES_PER_UNIT.get(unit)
-                value = float(np.asarray(found[()]).ravel()[0])
-                if factor is not None and np.isfinite(value) and value > 0:
+                values = np.asarray(found[()]).ravel()
+                if factor is None or len(values) == 0 or values.dtype.kind not in "iuf":
+                    continue
+                value = float(values[0])
+                if np.isfinite(value) and value > 0:
                     return value * factor
         return None
 
@@ -246,7 +256,8 @@ def _definition(group: h5py.Group) -> str:
     definition = group.get("definition")
     if not isinstance(definition, h5py.Dataset):
         return ""
-    return _text(np.asarray(definition[()]).ravel()[0])
+    values = np.asarray(definition[()]).ravel()
+    return _text(values[0]) if len(values) else ""
 
 
 def _expand(entry: h5py.Group, name: str) -> list[str]:

@@ -164,7 +164,7 @@ def axis_from_half_turn(
     # Normalised by what either shows in the columns that both see, or a sample that
     # is cut off on one side would pull the axis there; and weighted by their number,
     # or a few columns that happen to agree would win.
-    overlap = (width - np.abs(shifts)) / width
+    overlap = np.asarray((width - np.abs(shifts)) / width, np.float64)
     score = correlated(a, b) / np.sqrt(np.maximum(held, floor or 1.0)) * overlap
     score[overlap < MIN_OVERLAP_FRAC] = -np.inf
     best = int(np.argmax(score))
@@ -178,10 +178,12 @@ def axis_from_half_turn(
 
 
 def _high_pass(projection: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
-    smooth = max(projection.shape[1] // 8, 3)
+    # Odd, or the mean would stand half a pixel beside its middle.
+    smooth = max(projection.shape[1] // 8, 8) | 1
     passed = projection - ndimage.uniform_filter1d(projection, smooth, axis=1)
-    passed[:, :EDGE_COLUMNS] = 0
-    passed[:, -EDGE_COLUMNS:] = 0
+    edge = max(min(EDGE_COLUMNS, projection.shape[1] // 16), 1)
+    passed[:, :edge] = 0
+    passed[:, -edge:] = 0
     return passed.astype(np.float32)
 
 

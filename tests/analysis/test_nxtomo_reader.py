@@ -113,6 +113,15 @@ def test_a_spoilt_file_is_told_by_name(tmp_path, change, said):
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize("value", [np.empty(0), np.array(b"wide"), -1.0, np.nan])
+def test_a_pixel_size_that_cannot_be_is_unknown(tmp_path, value):
+    path = write(
+        tmp_path / "a.nxs", replaced("instrument/detector/x_pixel_size", value)
+    )
+    with NXtomoScan(path) as scan:
+        assert scan.pixel_size_um is None
+
+
 def test_what_is_no_hdf5_file_is_told(tmp_path):
     path = tmp_path / "text.nxs"
     path.write_text("not a scan")

@@ -88,6 +88,16 @@ def test_the_axis_of_the_real_scan_from_the_papers_beamline(shared_data):
     assert 85.5 <= axis.column_px <= 85.76
 
 
+@pytest.mark.parametrize("width", [32, 64, 321])
+def test_a_disc_in_the_middle_turns_about_the_middle(width):
+    place = np.arange(width) - (width - 1) / 2
+    chord = 2 * np.sqrt(np.clip((0.31 * width) ** 2 - place**2, 0, None))
+    rows = np.tile(0.02 * chord, (8, 90, 1)).astype(np.float32)
+    axis = found_axis(rows, np.arange(0, 180, 2.0))
+    assert axis.half_turn_px == pytest.approx((width - 1) / 2, abs=0.02)
+    assert axis.column_px == pytest.approx((width - 1) / 2, abs=0.05)
+
+
 def test_the_pair_nearest_to_half_a_turn_is_taken():
     assert half_turn_pair(np.array([10.0, 190.5, 0.0, 180.1, 90.0])) == (2, 3)
 
