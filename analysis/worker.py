@@ -269,6 +269,10 @@ class _Listener:
                 for part in self._new_frames(scan, stream):
                     average.add(part)
         ready = ingest.begun or (ingest.darks.number and ingest.flats.number)
+        if not ingest.begun and not at_end:
+            # Flats taken after the projections: more may follow until the scan ends.
+            all_in = scan.waiting.get("projections", 0) >= ingest.num_angles
+            ready = ready and not all_in
         if not ready and at_end:
             missing = "flats" if ingest.darks.number else "darks"
             raise DataError(f"{scan.about.scan_id}: no {missing} were taken")

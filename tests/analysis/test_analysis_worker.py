@@ -126,6 +126,40 @@ def test_the_tomogram_is_the_phantom(work, scan, oracle):
     assert error < 0.01 * np.sqrt((exact[inside] ** 2).mean())
 
 
+def test_flats_may_come_after_the_projections(work, scan):
+    started, (darks, flats, first, rest), finished = scan()
+    early = FramesWritten(flats.scan_id, "flats", 0, 2)
+    (measured,) = of_kind(
+        work([started, darks, first, rest, early, flats, finished]), TomogramMeasured
+    )
+    assert measured.row["num_projections"] == 120
+    assert measured.row["rotation_axis_px"] == pytest.approx(48.3, abs=0.15)
+
+
+def test_the_next_scan_is_compared_with_the_first(work, scan):
+    messages = []
+    for scan_id in ("scan_0001_00", "scan_0002_00"):
+        started, written, finished = scan(scan_id)
+        messages += [started, *written, finished]
+    first, second = of_kind(work(messages), TomogramMeasured)
+    assert first.row["sample_moved"] is second.row["sample_moved"] is False
+    here = second.tomogram_file
+    results = sorted(here.parent.glob("*.measured.h5"))
+    # What is no pellet leaves no result to compare with.
+    expected = (results[0], results[0]) if results else (None, None)
+    assert analysis.worker.earlier_results(here) == expected
+
+
+def test_a_scan_whose_axis_jumps_is_flagged(work, scan):
+    messages = []
+    for scan_id, axis_px in (("scan_0001_00", 48.3), ("scan_0002_00", 45.1)):
+        started, written, finished = scan(scan_id, axis_px=axis_px)
+        messages += [started, *written, finished]
+    first, second = of_kind(work(messages), TomogramMeasured)
+    assert first.row["sample_moved"] is False
+    assert second.row["sample_moved"] is True
+
+
 def test_missing_flats_fail_the_scan_and_not_the_worker(work, scan):
     bad, bad_written, bad_finished = scan("scan_0001_00")
     good, good_written, good_finished = scan("scan_0002_00")
