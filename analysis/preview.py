@@ -5,6 +5,8 @@ through the axis of rotation then needs one line of each frame, so that the thre
 planes are back-projected directly in a second or two, at any time.
 """
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,21 +97,28 @@ class PreviewStack:
             Column before binning.
         """
         weights = angle_weights(angles_deg) * self._scale / self.binning
+        weights = weights.astype(np.float32)
         axis = binned_column(rotation_axis_px, self.binning)
         radians = np.deg2rad(angles_deg)
+        cos, sin = np.cos(radians), np.sin(radians)
         planes = (
             np.zeros((self._width, self._width), np.float32),
             np.zeros((self._height, self._width), np.float32),
             np.zeros((self._height, self._width), np.float32),
         )
-        _back_project(
-            self._filtered,
-            weights.astype(np.float32),
-            np.cos(radians),
-            np.sin(radians),
-            axis,
-            *planes,
-        )
+        threads = len(os.sched_getaffinity(0))
+        parts = np.linspace(0, 1, threads + 1)
+
+        def part_of(index: int) -> None:
+            rows = (parts[index : index + 2] * self._height).astype(int)
+            lines = (parts[index : index + 2] * self._width).astype(int)
+            _back_project(
+                self._filtered, weights, cos, sin, axis, *planes, *rows, *lines
+            )
+
+        with ThreadPoolExecutor(threads) as pool:
+            for _ in pool.map(part_of, range(threads)):
+                pass
         return OrthogonalSlices(*planes, self._pixel_size_um)
 
 
@@ -165,17 +174,19 @@ def _line(row, weight, step, start, out):
 
 
 @njit(cache=True, nogil=True, fastmath=True)
-def _back_project(filtered, weights, cos, sin, axis, xy, xz, yz):
-    height = filtered.shape[1]
-    middle = height // 2
+def _back_project(
+    filtered, weights, cos, sin, axis, xy, xz, yz, row0, row1, line0, line1
+):
+    """Add rows row0 to row1 of the upright planes, line0 to line1 of the flat one."""
+    middle = filtered.shape[1] // 2
     for a in range(len(weights)):
         if weights[a] == 0:
             continue
-        for z in range(height):
+        for z in range(row0, row1):
             row = filtered[a, z]
             _line(row, weights[a], cos[a], axis, xz[z])
             _line(row, weights[a], sin[a], axis, yz[z])
         row = filtered[a, middle]
-        for y in range(len(xy)):
+        for y in range(line0, line1):
             at = axis + (y - len(xy) // 2) * sin[a]
             _line(row, weights[a], cos[a], at, xy[y])
