@@ -7,6 +7,7 @@ its real part, the other as its imaginary part.
 
 import os
 import tempfile
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -126,16 +127,11 @@ class StoredProjections:
         largest: float,
     ) -> None:
         self.angles_deg = angles_deg
+        self._shape = (rows, columns)
         self._scale = np.float32(largest / 32000)
-        handle, name = tempfile.mkstemp(suffix=".projections", dir=directory)
-        try:
-            os.truncate(handle, 2 * angles_deg[2] * rows * columns)
-            self._counts = np.memmap(
-                name, dtype=np.int16, mode="r+", shape=(angles_deg[2], rows, columns)
-            )
-        finally:
-            os.close(handle)
-            os.unlink(name)
+        self._file, name = tempfile.mkstemp(suffix=".projections", dir=directory)
+        weakref.finalize(self, os.close, self._file)
+        os.unlink(name)
 
     def write(self, first_row: int, lines: np.ndarray) -> None:
         """Keep some rows of all projections.
@@ -145,10 +141,18 @@ class StoredProjections:
         first_row : int
             Where they belong.
         lines : numpy.ndarray
-            (angles, rows, columns) line integrals in pixels.
+            (angles, rows, columns) float32 line integrals in pixels.
         """
-        counts = np.clip(np.rint(lines / self._scale), -32768, 32767)
-        self._counts[:, first_row : first_row + lines.shape[1]] = counts
+        counts = np.empty(lines.shape, dtype=np.int16)
+        _to_counts(counts, lines, float(1 / self._scale))
+        rows, columns = self._shape
+        for angle, part in enumerate(counts):
+            place = 2 * columns * (angle * rows + first_row)
+            if os.pwrite(self._file, part, place) != part.nbytes:
+                raise OSError(
+                    f"projection {angle} of a large cell was written in part only: "
+                    "the disk is full; some 10 GB are needed"
+                )
 
     def read(self, angle_deg: float) -> np.ndarray:
         """Return one projection, between two angles the mean by their distance.
@@ -173,12 +177,18 @@ class StoredProjections:
         low = min(int(place), number - 2) if number > 1 else 0
         part = np.float32(place - low)
         if part < 1e-3 or number == 1:
-            return self._counts[low] * self._scale
+            return self._counts(low) * self._scale
         if part > 1 - 1e-3:
-            return self._counts[low + 1] * self._scale
+            return self._counts(low + 1) * self._scale
         return _mean(
-            self._counts[low], self._counts[low + 1], float(part), float(self._scale)
+            self._counts(low), self._counts(low + 1), float(part), float(self._scale)
         )
+
+    def _counts(self, angle: int) -> np.ndarray:
+        counts = np.empty(self._shape, dtype=np.int16)
+        if os.preadv(self._file, [counts.data], angle * counts.nbytes) != counts.nbytes:
+            raise OSError(f"projection {angle} of a large cell was not kept whole")
+        return counts
 
 
 def shift_columns(
@@ -270,6 +280,15 @@ def _gather(
             # A voxel is a square, not a point.
             square = voxel[int(abs(fx) * 4000 + 0.5)] * voxel[int(abs(fy) * 4000 + 0.5)]
             lines[a, j] = complex(real, imaginary) * square * detector[j]
+
+
+@njit(cache=True, nogil=True)
+def _to_counts(counts: np.ndarray, lines: np.ndarray, per_count: float) -> None:
+    for a in range(lines.shape[0]):
+        for r in range(lines.shape[1]):
+            for c in range(lines.shape[2]):
+                level = np.rint(lines[a, r, c] * per_count)
+                counts[a, r, c] = np.int16(min(max(level, -32768.0), 32767.0))
 
 
 @njit(cache=True, nogil=True, fastmath=True)
