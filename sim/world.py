@@ -114,7 +114,9 @@ class World:
         self.instrument = VirtualInstrument(terminals, clock.now)
         memory.restore(self.instrument)
         self.instrument.on_relay_open = self.freeze_cell
-        self.projector = Projector(settings.cell, settings.camera, settings.seed)
+        self.projector = Projector(
+            settings.cell, settings.camera, settings.seed, directory
+        )
         self.truth = TruthFile(directory / "truth.h5", self.projector)
         self.drawing = ThreadPoolExecutor(1, thread_name_prefix="drawing")
         self._preparing = ThreadPoolExecutor(1, thread_name_prefix="preparing")
