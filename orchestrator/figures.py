@@ -388,7 +388,9 @@ def width_distribution_figure(data: ExperimentData) -> str | None:
 
     def draw(figure: Figure, narrow: bool) -> None:
         axes = figure.subplots()
-        scale, unit = _power_of_ten([float(v.max()) for _, _, v in known], "µm³/µm")
+        scale, unit = _power_of_ten(
+            [float((v / np.diff(edges)).max()) for _, edges, v in known], "µm³/µm"
+        )
         styles = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)))
         colours = (BLUE, GREEN, ORANGE, RED, INK)
         for place, style, colour in zip(chosen, styles, colours, strict=False):
@@ -396,12 +398,11 @@ def width_distribution_figure(data: ExperimentData) -> str | None:
             per_um = scale * volume_um3 / np.diff(edges_um)
             middle = (edges_um[:-1] + edges_um[1:]) / 2
             axes.plot(middle, per_um, linestyle=style, color=colour, label=label)
-        filled = max(
-            float(edges_um[1:][volume_um3 > 0].max(initial=0.0))
-            for _, edges_um, volume_um3 in known
+        reach_um = max(
+            float(edges_um[1:][np.cumsum(v) >= 0.995 * v.sum()][0])
+            for _, edges_um, v in known
         )
-        if filled > 0:
-            axes.set_xlim(0, 1.05 * filled)
+        axes.set_xlim(0, 1.2 * reach_um)
         axes.set_ylim(bottom=0)
         axes.set_xlabel("crack width (µm)")
         axes.set_ylabel(f"crack volume per width ({unit})")

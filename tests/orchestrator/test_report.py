@@ -327,7 +327,7 @@ def test_figures_carry_their_axes_with_units(page):
         "short circuit",
         "scan (open circuit)",
         "crack width (µm)",
-        "crack volume per width (10⁶ µm³/µm)",
+        "crack volume per width (10⁷ µm³/µm)",
         "change of thickness (µm)",
         "Li, anode (first 80.0 µm)",
         "simulation's truth",
