@@ -9,6 +9,8 @@ from orchestrator.errors import ConfigurationError
 from orchestrator.layout import Layout
 from orchestrator.lock import ExperimentLock
 from orchestrator.log import log_to
+from orchestrator.rehearsal import read_rehearsal
+from sim.faults import parse_fault
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "dry_run.yaml"
 
@@ -39,6 +41,19 @@ def add_parser(
         metavar="X",
         help="simulated seconds per second, instead of simulation.clock_factor",
     )
+    parser.add_argument(
+        "--voltage-from",
+        type=Path,
+        metavar="FILE",
+        help="let the cell show a recorded voltage: Gamry DTA, EC-Lab text or BDF",
+    )
+    parser.add_argument(
+        "--fault",
+        action="append",
+        default=[],
+        metavar="NAME@WHEN",
+        help="inject a fault, e.g. beam_dump@scan:2+0.5; may be given again",
+    )
     parser.set_defaults(run=run)
 
 
@@ -58,11 +73,29 @@ def run(args: argparse.Namespace) -> int:
             "seconds per second"
         )
     settings = simulation_settings(experiment, args.speed)
+    settings = settings.model_copy(
+        update={"faults": (*settings.faults, *_asked_for(args.fault))}
+    )
+    rehearsal = args.voltage_from and read_rehearsal(args.voltage_from)
     layout = Layout((args.data or default_folder(experiment)).resolve())
     layout.create()
     layout.experiment_file.write_bytes(args.file.read_bytes())
+    if rehearsal:
+        record = layout.directory / "voltage_record.npz"
+        rehearsal.write(record)
+        settings = settings.model_copy(update={"voltage_record": record})
     log_to(layout.log_file)
     print(f"SIMULATED experiment {experiment.experiment.id} in {layout.directory}")
     with ExperimentLock(layout.lock_file):
         outcome, comparison = run_dry(experiment, layout, settings)
         return tell_end(outcome, layout.directory, *tell_comparison(comparison))
+
+
+def _asked_for(faults: list[str]) -> tuple[str, ...]:
+    """Return the faults of the command line once each of them is known."""
+    for fault in faults:
+        try:
+            parse_fault(fault)
+        except ValueError as error:
+            raise ConfigurationError(f"--fault: {error}") from error
+    return tuple(faults)

@@ -1,28 +1,46 @@
 """Prepare a recorded voltage for ``insitu-ct dry-run --voltage-from FILE``."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from analysis.errors import DataError
 from analysis.voltage_files.reader import read_voltage_file
 from analysis.voltage_files.steps import find_steps
 
 
-def write_rehearsal(file: Path, out: Path) -> float:
-    """Write what the simulated cell is to show; return its time at current (s).
+@dataclass(frozen=True)
+class Rehearsal:
+    """A recorded voltage under current, its interruptions cut out.
 
-    Parameters
+    Attributes
     ----------
-    file : Path
-        A potentiostat's file of any known kind, with a current.
-    out : Path
-        NumPy archive for `sim.recorded_voltage.RecordedVoltageCell`.
+    driven_s : ndarray of float64, shape (n,)
+        Time at current, ascending.
+    voltage_v : ndarray of float64, shape (n,)
+        As a charge shows it: the sign of a discharge is turned.
+    duration_s : float
+        Time at current in all.
+    """
+
+    driven_s: NDArray[np.float64]
+    voltage_v: NDArray[np.float64]
+    duration_s: float
+
+    def write(self, out: Path) -> None:
+        """Write the archive that `sim.recorded_voltage.RecordedVoltageCell` reads."""
+        np.savez(out, driven_s=self.driven_s, voltage_v=self.voltage_v)
+
+
+def read_rehearsal(file: Path) -> Rehearsal:
+    """Read what the simulated cell is to show from a potentiostat's file.
 
     Raises
     ------
     DataError
-        No current was driven in the record.
+        The file cannot be read, or no current was driven in it.
     """
     record = read_voltage_file(file)
     times_s: list[np.ndarray] = []
@@ -41,7 +59,4 @@ def write_rehearsal(file: Path, out: Path) -> float:
         raise DataError(
             f"{file}: no current was driven; a rehearsal needs a record under current"
         )
-    np.savez(
-        out, driven_s=np.concatenate(times_s), voltage_v=np.concatenate(voltages_v)
-    )
-    return end_s
+    return Rehearsal(np.concatenate(times_s), np.concatenate(voltages_v), end_s)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from orchestrator.rehearsal import write_rehearsal
+from orchestrator.rehearsal import read_rehearsal
 from sim.cell import VirtualCell
 from sim.cell_settings import CellSettings
 from sim.recorded_voltage import RecordedVoltageCell
@@ -23,7 +23,9 @@ def archive(tmp_path: Path) -> Path:
     file = tmp_path / "record.bdf.csv"
     file.write_text("\n".join(lines) + "\n")
     out = tmp_path / "record.npz"
-    assert write_rehearsal(file, out) == pytest.approx(198.0)
+    rehearsal = read_rehearsal(file)
+    rehearsal.write(out)
+    assert rehearsal.duration_s == pytest.approx(198.0)
     return out
 
 
@@ -49,4 +51,4 @@ def test_a_record_without_current_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "rest.csv"
     file.write_text("test_time_second,voltage_volt,current_ampere\n0,1,0\n1,1,0\n")
     with pytest.raises(DataError, match="no current was driven"):
-        write_rehearsal(file, tmp_path / "out.npz")
+        read_rehearsal(file)
