@@ -61,29 +61,44 @@ def _deficit_rows(
     scale = np.float32(1.0 / (math.sqrt(2.0) * max(sigma, 1e-6)))
     low32 = np.float32(low)
     half = np.float32(0.5)
+    # Where each column lies between the level's blocks.
+    left = np.empty(nx, np.int32)
+    beyond = np.empty(nx, np.float32)
+    for x in range(nx):
+        at_x = min(max((x + 0.5) / block_px - 0.5, 0.0), gx - 1.0)
+        left[x] = min(int(at_x), max(gx - 2, 0))
+        beyond[x] = at_x - left[x]
     for row in numba.prange(rows):
         z = np.float32(first_row + row)
+        line = np.empty(gx + 1, np.float32)
+        # Well inside the smallest radius of the row nothing depends on the angle.
+        nearest = min(rim[row].min(), np.float32(1e6))
+        well_inside = nearest - np.float32(max(shell_px, CLEAR_PX, 4.0 * sigma) + 1.0)
         for y in range(ny):
             at_y = min(max((y + 0.5) / block_px - 0.5, 0.0), gy - 1.0)
             y0 = min(int(at_y), max(gy - 2, 0))
             y1 = min(y0 + 1, gy - 1)
             fy = np.float32(at_y - y0)
+            for k in range(gx):
+                line[k] = planes[row, y0, k] * (1 - fy) + planes[row, y1, k] * fy
+            line[gx] = line[gx - 1]
             for x in range(nx):
                 above = z - top[y, x]
                 below = bottom[y, x] - z
-                index = int(angle[y, x])
-                share = angle[y, x] - index
-                following = index + 1
-                if following >= rim.shape[1]:
-                    following = 0
-                if index >= rim.shape[1]:
-                    index = 0
-                if rim[row, index] < np.inf:
-                    edge = (
-                        rim[row, index] * (1 - share) + rim[row, following] * share
-                    ) - radius[y, x]
+                if radius[y, x] < well_inside:
+                    edge = nearest - radius[y, x]
                 else:
-                    edge = np.float32(1e6)
+                    index = int(angle[y, x])
+                    share = angle[y, x] - np.float32(index)
+                    following = index + 1
+                    if following >= rim.shape[1]:
+                        following = 0
+                    if index >= rim.shape[1]:
+                        index = 0
+                    edge = (
+                        rim[row, index] * (np.float32(1.0) - share)
+                        + rim[row, following] * share
+                    ) - radius[y, x]
                 depth = min(above, below, edge)
                 if depth < -reach or depth < -6.0:
                     deficit[row, y, x] = 0
@@ -109,13 +124,8 @@ def _deficit_rows(
                     between = half * (1 + math.erf(above * scale))
                     between *= half * (1 + math.erf(below * scale))
                     within = half * (1 + math.erf(edge * scale))
-                at_x = min(max((x + 0.5) / block_px - 0.5, 0.0), gx - 1.0)
-                x0 = min(int(at_x), max(gx - 2, 0))
-                x1 = min(x0 + 1, gx - 1)
-                fx = np.float32(at_x - x0)
-                level = (planes[row, y0, x0] * (1 - fy) + planes[row, y1, x0] * fy) * (
-                    1 - fx
-                ) + (planes[row, y0, x1] * (1 - fy) + planes[row, y1, x1] * fy) * fx
+                fx = beyond[x]
+                level = line[left[x]] * (1 - fx) + line[left[x] + 1] * fx
                 contrast = level - low32
                 expected = (
                     within * (between * level + (1 - between) * np.float32(electrode))
