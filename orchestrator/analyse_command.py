@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 from typing import Any, get_args
 
+from orchestrator.apart import CrashedError, run_apart
 from orchestrator.errors import ConfigurationError, RefusedError
 from orchestrator.results import write_text
 
@@ -34,6 +35,12 @@ def add_parser(
         metavar="X",
         help="at the sample, where the file does not tell it",
     )
+    parser.add_argument(
+        "--rotation-axis-px",
+        type=float,
+        metavar="X",
+        help="column of the axis; found from the projections if not given",
+    )
     parser.set_defaults(run=run)
 
 
@@ -55,9 +62,15 @@ def run(args: argparse.Namespace) -> int:
     from analysis.settings import AnalysisSettings, ReconstructionSettings
 
     reconstruction = ReconstructionSettings()
+    if args.rotation_axis_px is not None:
+        reconstruction = reconstruction.model_copy(
+            update={"rotation_axis_px": args.rotation_axis_px}
+        )
     if args.engine is not None:
         reconstruction = _with_engine(reconstruction, args.engine)
+
     try:
+        run_apart(_look_into, args.scan)
         answer = reconstruct_nxtomo(
             args.scan,
             args.out,
@@ -67,6 +80,11 @@ def run(args: argparse.Namespace) -> int:
         )
     except EngineUnavailableError as error:
         raise ConfigurationError(str(error)) from error
+    except CrashedError as error:
+        raise ConfigurationError(
+            f"{args.scan}: damaged: the process that opened it crashed ({error}); take "
+            "a sound copy of the file"
+        ) from error
     write_text(answer_file, json.dumps(answer, indent=2, default=_plain) + "\n")
     print(f"rotation axis: {answer['rotation_axis_px']:.2f} px")
     print(f"tomogram: {answer['tomogram_file']}")
@@ -74,6 +92,16 @@ def run(args: argparse.Namespace) -> int:
         print(f"not measured: {answer['reason']}")
     print(f"analysis: {answer_file}")
     return 0
+
+
+def _look_into(path: Path) -> None:
+    """Read what describes the scan and a frame of each kind."""
+    from analysis.nxtomo_reader import NXtomoScan
+
+    with NXtomoScan(path) as scan:
+        for indices in (scan.darks, scan.flats, scan.projections):
+            for _ in scan.read(indices[:1], slice(None)):
+                pass
 
 
 def _with_engine(settings: Any, name: str) -> Any:

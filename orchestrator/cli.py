@@ -9,6 +9,8 @@ import importlib
 import logging
 import os
 import sys
+import tempfile
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,6 +27,7 @@ COMMANDS = (
     "stop_command",
     "analyse_command",
     "measure_command",
+    "reanalyse_command",
     "voltage_command",
 )
 
@@ -48,10 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if _is_data_error(error):
             return _say(error, BAD_INPUT)
-        logging.getLogger(__name__).exception("the command failed")
-        log = _log_file()
-        where = f"; the details are in {log}" if log else ""
-        return _say(f"{type(error).__name__}: {_one_line(error)}{where}", FAILED)
+        where = _keep_details(error)
+        text = f"{type(error).__name__}: {_one_line(error)}"
+        return _say(f"{text}; the details are in {where}", FAILED)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -102,13 +104,16 @@ def _is_data_error(error: Exception) -> bool:
     return isinstance(error, DataError)
 
 
-def _log_file() -> str:
-    files = (
-        handler.baseFilename
-        for handler in logging.getLogger().handlers
-        if isinstance(handler, logging.FileHandler)
-    )
-    return next(files, "")
+def _keep_details(error: Exception) -> str:
+    """Write the traceback into the log, or a file of its own; return its path."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.FileHandler):
+            logging.getLogger(__name__).error("the command failed", exc_info=error)
+            return handler.baseFilename
+    descriptor, path = tempfile.mkstemp(prefix="insitu-ct-", suffix=".txt")
+    with open(descriptor, "w", encoding="utf-8") as file:
+        traceback.print_exception(error, file=file)
+    return path
 
 
 def _one_line(error: Exception) -> str:
