@@ -73,7 +73,7 @@ def test_misregistration_makes_no_new_crack(shift):
 
 def test_widening_is_not_new():
     wider = tuple(
-        Sheet(s.centre, s.normal, s.width + 1.5, s.radius, s.curvature_radius)
+        Sheet(s.centre, s.normal, s.width + 3.5, s.radius, s.curvature_radius)
         for s in OLD
     )
 
