@@ -104,6 +104,7 @@ class Archive:
         )
         self._run: _Run | None = None
         self._current = ""
+        self._parts: dict[int, list[int]] = {}
         self._last_half_cycle: HalfCycleTrace | None = None
         self._thread = threading.Thread(
             target=self._write_all, name="archive", daemon=True
@@ -161,8 +162,14 @@ class Archive:
 
     def _half_cycle(self, run: _Run) -> None:
         trace = self._last_half_cycle = run.trace()
+        # A half-cycle cut into sub-steps gives a file for each of them.
+        parts = self._parts.setdefault(trace.half_cycle, [])
+        if run.start["step_index"] not in parts:
+            parts.append(run.start["step_index"])
         path = self._layout.electrochemistry_file(
-            trace.half_cycle, run.start.get("attempt", 0)
+            trace.half_cycle,
+            run.start.get("attempt", 0),
+            part=parts.index(run.start["step_index"]),
         )
         if path.exists():
             return

@@ -91,11 +91,16 @@ class Layout:
         """Return the folder of preview and result pictures."""
         return self.directory / "previews" / f"scan_{scan_number:04d}"
 
-    def electrochemistry_file(self, half_cycle: int, attempt: int) -> Path:
-        """Return the voltage file of a half-cycle, one for each attempt."""
-        part = f"_{attempt:02d}" if attempt else ""
-        name = f"half_cycle_{half_cycle:02d}{part}.bdf.csv"
-        return self.directory / "electrochemistry" / name
+    def electrochemistry_file(
+        self, half_cycle: int, attempt: int, part: int = 0
+    ) -> Path:
+        """Return the voltage file of a half-cycle, one for each sub-step and attempt."""
+        name = f"half_cycle_{half_cycle:02d}"
+        if part:
+            name += f"_part{part + 1}"
+        if attempt:
+            name += f"_{attempt:02d}"
+        return self.directory / "electrochemistry" / f"{name}.bdf.csv"
 
     def create(self) -> None:
         """Make the folders of a new experiment.

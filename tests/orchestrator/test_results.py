@@ -91,3 +91,10 @@ def test_raw_files_have_the_attempt_in_their_name(tmp_path):
     assert files["flats"] == tmp_path / "raw" / "scan_0007_02_flats.h5"
     assert list(files) == ["darks", "flats", "projections"]
     assert scan_id(7, 2) == "scan_0007_02"
+
+
+def test_each_part_and_attempt_of_a_half_cycle_has_its_voltage_file(tmp_path):
+    name = Layout(tmp_path).electrochemistry_file
+    assert name(7, 0).name == "half_cycle_07.bdf.csv"
+    assert name(7, 1).name == "half_cycle_07_01.bdf.csv"
+    assert name(7, 0, part=1).name == "half_cycle_07_part2.bdf.csv"
