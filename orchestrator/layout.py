@@ -94,7 +94,7 @@ class Layout:
     def electrochemistry_file(
         self, half_cycle: int, attempt: int, part: int = 0
     ) -> Path:
-        """Return the voltage file of a half-cycle, one for each sub-step and attempt."""
+        """Return the voltage file of a half-cycle, one for each part and attempt."""
         name = f"half_cycle_{half_cycle:02d}"
         if part:
             name += f"_part{part + 1}"
