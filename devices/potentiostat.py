@@ -6,6 +6,7 @@ step kicked off again is the step that already runs, or has run.
 """
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,8 @@ from .short_circuit import GuardSettings
 
 PUT_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 10.0
+SILENCE_TIMEOUT_S = 60.0  # wall time in which an instrument at rest gives a sample
+LISTEN_PERIOD_S = 0.1
 
 COLLECTED = {
     "time_s": ("time_s", "s", "number"),
@@ -168,6 +171,13 @@ class Potentiostat(Device):
         self.stop()
         return self._in_thread(self._confirm_open)
 
+    def heard(self, timeout_s: float = SILENCE_TIMEOUT_S) -> DeviceStatus:
+        """Return a status that ends when the instrument gives a new sample.
+
+        It fails with a `DeviceError` after `timeout_s` of silence (wall time).
+        """
+        return self._in_thread(lambda: self._listen(timeout_s))
+
     # --- collecting ---------------------------------------------------------------
 
     def describe_collect(self) -> dict[str, dict[str, Any]]:
@@ -227,6 +237,22 @@ class Potentiostat(Device):
                 f"{self.name}: the relay reads {relay} after it was told to open; open "
                 "the cell at the instrument"
             )
+
+    def _listen(self, timeout_s: float) -> None:
+        def number() -> int:
+            return int(
+                self.samples_number.get(use_monitor=False, timeout=READ_TIMEOUT_S)
+            )
+
+        first, pause = number(), threading.Event()
+        deadline_s = time.monotonic() + timeout_s
+        while number() == first:
+            if time.monotonic() > deadline_s:
+                raise DeviceError(
+                    f"{self.name}: no new sample for {timeout_s:g} s; the instrument "
+                    "is silent, look at it and at its cable"
+                )
+            pause.wait(LISTEN_PERIOD_S)
 
     def _arm(self, value: ArmedStep) -> None:
         step = value.step

@@ -38,6 +38,9 @@ class StepOutcome:
         Seconds of the instrument per second of the orchestrator; 0 if unknown.
     ended_s : float
         When the orchestrator learnt of the end (Unix time).
+    confirmed : bool
+        Whether the instrument itself said that the step ended, and with which charge;
+        otherwise the charge and time are those of the samples that still arrived.
     """
 
     step_id: int
@@ -53,6 +56,7 @@ class StepOutcome:
     clock_offset_s: float
     clock_rate: float
     ended_s: float
+    confirmed: bool = True
 
     @property
     def charge_difference_frac(self) -> float:
@@ -96,6 +100,7 @@ _COLUMNS = (
     _Column("charge_c", "number", "C", lambda o: o.charge_c),
     _Column("integrated_charge_c", "number", "C", lambda o: o.integrated_charge_c),
     _Column("elapsed_s", "number", "s", lambda o: o.elapsed_s),
+    _Column("confirmed", "boolean", "", lambda o: o.confirmed),
     _Column("fault", "string", "", lambda o: o.fault),
     _Column("acted_on", "string", "", lambda o: str(o.acted_on) if o.acted_on else ""),
     _Column("alarms", "string", "", _evidence),

@@ -132,7 +132,13 @@ class StepWatch:
                 self._trip(f"the guard failed: {type(error).__name__}: {error}")
 
     def finished(
-        self, state: str, end_reason: str, charge_c: float, elapsed_s: float
+        self,
+        state: str,
+        end_reason: str,
+        charge_c: float,
+        elapsed_s: float,
+        *,
+        confirmed: bool = True,
     ) -> None:
         """Take the end of the step; called in the Channel Access callback."""
         if state not in {StepState.DONE, StepState.FAULT, StepState.IDLE}:
@@ -163,6 +169,7 @@ class StepWatch:
                 clock_offset_s=first.arrival_s - first.time_s if first else 0.0,
                 clock_rate=rate,
                 ended_s=time.time(),
+                confirmed=confirmed,
             )
         self._stop.set()
         self._ended(self.outcome)
@@ -291,4 +298,10 @@ class StepWatch:
         elapsed_s = 0.0
         if self._first and self._last:
             elapsed_s = self._last.time_s - self._first.time_s
-        self.finished(StepState.FAULT, EndReason.FAULT, self._integrated_c, elapsed_s)
+        self.finished(
+            StepState.FAULT,
+            EndReason.FAULT,
+            self._integrated_c,
+            elapsed_s,
+            confirmed=False,
+        )

@@ -18,6 +18,7 @@ from .run import in_run
 from .settings import CyclingSettings
 from .steps import HalfCycleStep
 from .streams import BASELINE, ELECTROCHEMISTRY, OUTCOME
+from .tidying import until
 from .wishes import Wishes
 
 COLLECT_PERIOD_S = 1.0
@@ -43,7 +44,8 @@ class HalfCycleOutcome:
     tomogram : str
         One line when the guard asks for a tomogram before the rest of the step.
     resumable : bool
-        Whether the rest of the step may be passed later.
+        Whether the rest of the step may be passed later: the cause may go away, and
+        the instrument has said how much charge passed.
     alarms : tuple[Alarm, ...]
         Everything the guard noticed, warnings included.
     warnings : tuple[str, ...]
@@ -110,6 +112,9 @@ def half_cycle(
         "duration_s": step.duration_s,
     }
 
+    if attempt > 0:
+        # an instrument that fell silent must not be driven before it speaks again
+        yield from until(potentiostat.heard())
     # an id taken once per plan: a replayed message carries the same one
     last_id = yield from bps.rd(potentiostat.last_step_id, default_value=0)
     armed = ArmedStep(
@@ -169,6 +174,9 @@ def judge(outcome: StepOutcome) -> HalfCycleOutcome:
     else:
         fault = outcome.fault or str(alarm)
         resumable = alarm.kind == "stale"
+    if not outcome.confirmed:
+        # what passed unseen would pass again; a resume asks the instrument first
+        resumable = False
     return HalfCycleOutcome(
         charge_c=outcome.charge_c,
         elapsed_s=outcome.elapsed_s,

@@ -236,6 +236,7 @@ def test_a_voltage_that_stands_still_opens_the_relay(
 ) -> None:
     from ophyd import EpicsSignal
 
+    from devices.errors import DeviceError
     from devices.short_circuit import GuardSettings
 
     signal = EpicsSignal("SIM:FAULT:STALE_VOLTAGE", name="fault")
@@ -246,7 +247,10 @@ def test_a_voltage_that_stands_still_opens_the_relay(
     try:
         signal.put(1, wait=True)
         potentiostat.complete().wait(TIMEOUT_S)
+        with pytest.raises(DeviceError, match="silent"):
+            potentiostat.heard(timeout_s=0.5).wait(TIMEOUT_S)
     finally:
         signal.put(0, wait=True)
         potentiostat.guard = GuardSettings()
     assert potentiostat.step_outcome.acted_on.kind == "stale"
+    potentiostat.heard().wait(TIMEOUT_S)

@@ -162,7 +162,8 @@ def test_a_dead_ioc_ends_the_step_with_what_was_counted(
     assert "did not confirm an open relay" in bench.outcome.fault
     assert bench.outcome.charge_c == pytest.approx(CURRENT_MA * 0.0099)
     judged = judge(bench.outcome)
-    assert judged.resumable
+    assert not bench.outcome.confirmed
+    assert not judged.resumable, "what passed unseen would pass again"
     assert "check it at the cell" in judged.fault
 
 
