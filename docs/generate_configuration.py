@@ -47,7 +47,7 @@ def _rows(model: type[BaseModel], name: str) -> Iterator[tuple[str, list[str]]]:
             continue
         meaning = field.description or notes.get(key, "")
         cells = (
-            f"`{key}`",
+            f"`{field.alias or key}`",
             _default(field),
             allowed(field, unit_of(key)).replace(" (put it in quotes)", ""),
             meaning.rstrip("."),

@@ -7,6 +7,7 @@ Imports ophyd and bluesky: set the EPICS environment before importing this modul
 import logging
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import threading
@@ -45,6 +46,7 @@ from orchestrator.readings import show_readings
 from orchestrator.reconcile import reconcile
 from orchestrator.record import DocumentRecord, read_documents
 from orchestrator.results import ResultsTable, Row
+from orchestrator.rulebook import Rulebook
 from orchestrator.screen import Screen
 from orchestrator.state import ExperimentState
 from plans.experiment import experiment as experiment_plan
@@ -130,6 +132,13 @@ class Session:
             on_fault=self._warn,
         )
         self.hands = OperatorHands(self.state.alarm)
+        self.rulebook = Rulebook(
+            experiment.rules,
+            self.hands,
+            self.decide,
+            lambda: shutil.disk_usage(layout.directory).free,
+            self.results.rows,
+        )
         self._live_documents = LiveDocuments(self.live, self._scan_of)
         self._scans: dict[str, Row] = {}
         self._report = _ReportWriter(layout)
@@ -276,6 +285,7 @@ class Session:
         engine.subscribe(self.record)  # first: what follows has been recorded
         engine.subscribe(self._live_documents)
         engine.subscribe(self.archive)
+        engine.subscribe(self.rulebook.document)
         engine.subscribe(self.state.document)
         plan = experiment_plan(
             beamline,
@@ -288,7 +298,7 @@ class Session:
             gross_charge_c=rest.gross_charge_c,
             net_charge_c=rest.net_charge_c,
             attempts=rest.attempts,
-            wishes=self.hands,
+            wishes=self.rulebook,
         )
         self.hands.reach(open_cell=beamline.potentiostat.stop, abort=engine.abort)
         try:
@@ -375,6 +385,7 @@ class Session:
                     message.scan_id,
                     details={"seconds": message.seconds, "row": row},
                 )
+                self.rulebook.measured(row)
                 self._report.refresh()
             case AnalysisFailed():
                 text = f"{message.scan_id}: {message.stage}: {message.reason}"

@@ -1,4 +1,4 @@
-"""Rules that decide after each step: go on, scan more often, stop after a tomogram.
+"""Rules that decide after each tomogram: go on, or stop after one.
 
 Plain data and one pure function; the YAML section ``rules:`` is a list of them, tried
 in order, the first that holds decides.
@@ -12,7 +12,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Decide = Literal["go on", "scan more often", "stop after a tomogram"]
+Decide = Literal["go on", "stop after a tomogram"]
 Quantity = Literal[
     "filling_fraction",
     "crack_volume_um3",
@@ -34,14 +34,14 @@ class StopRule(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    quantity: Quantity = Field(description="what is looked at after each step")
+    quantity: Quantity = Field(description="what is looked at after each tomogram")
     is_: Comparison = Field(alias="is", description="above or below the threshold")
     threshold: float = Field(description="in the unit that the quantity's name says")
     decide: Decide = Field(
         default="stop after a tomogram", description="what follows when it holds"
     )
     times: int = Field(
-        default=1, ge=1, le=100, description="steps in a row for which it must hold"
+        default=1, ge=1, le=100, description="tomograms in a row for which it must hold"
     )
 
     def __str__(self) -> str:

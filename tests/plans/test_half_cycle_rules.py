@@ -14,13 +14,13 @@ def rule(**changes: object) -> StopRule:
 def test_the_first_rule_that_holds_decides() -> None:
     rules = [
         rule(threshold=0.5),
-        rule(decide="scan more often"),
+        rule(decide="go on"),
         rule(quantity="half_cycle", threshold=1),
     ]
     decision = decide(rules, [{"filling_fraction": 0.09, "half_cycle": 3.0}])
-    assert decision.decide == "scan more often"
+    assert decision.decide == "go on"
     assert decision.reason == (
-        "filling_fraction above 0.08: scan more often (filling_fraction is 0.09)"
+        "filling_fraction above 0.08: go on (filling_fraction is 0.09)"
     )
 
 
