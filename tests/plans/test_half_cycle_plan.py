@@ -68,6 +68,18 @@ def charges_c(potentiostat: Any) -> tuple[float, float]:
     )
 
 
+def once_driven(potentiostat: Any, action: Callable[[], Any]) -> None:
+    """Act from another thread soon after the relay has closed."""
+    acted = threading.Event()
+
+    def closed(value: Any = None, **_: Any) -> None:
+        if value == "Closed" and not acted.is_set():
+            acted.set()
+            threading.Timer(0.5, action).start()
+
+    potentiostat.relay_readback.subscribe(closed, run=False)
+
+
 def asked_c(simulation_settings: Any, duration_s: float = DURATION_S) -> float:
     return 0.15e-3 * simulation_settings.cell.area_cm2 * duration_s
 
@@ -135,7 +147,7 @@ def test_a_pause_changes_neither_charge_nor_records(
     from bluesky.utils import RunEngineInterrupted
 
     gross_c, _ = charges_c(potentiostat)
-    threading.Timer(0.8, RE.request_pause).start()
+    once_driven(potentiostat, RE.request_pause)
     with pytest.raises(RunEngineInterrupted):
         RE(plan(1))
     result = RE.resume()
@@ -156,7 +168,7 @@ def test_an_abort_leaves_an_open_relay_and_its_record(
     from bluesky.utils import RunEngineInterrupted
 
     gross_c, _ = charges_c(potentiostat)
-    threading.Timer(0.8, lambda: RE.abort("the operator says so")).start()
+    once_driven(potentiostat, lambda: RE.abort("the operator says so"))
     try:
         result = RE(plan(1, duration_s=36000.0))
     except RunEngineInterrupted:
@@ -173,7 +185,7 @@ def test_an_abort_leaves_an_open_relay_and_its_record(
 def test_a_halt_opens_the_relay(RE: Any, plan: Any, potentiostat: Any) -> None:
     from bluesky.utils import RunEngineInterrupted
 
-    threading.Timer(0.8, RE.halt).start()
+    once_driven(potentiostat, RE.halt)
     try:
         RE(plan(1, duration_s=36000.0))
     except RunEngineInterrupted:
