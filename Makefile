@@ -27,6 +27,7 @@ unit: $(INSTALLED)
 
 # every test that the default suite leaves out, the soak apart
 slow: $(INSTALLED)
+	$(BIN)/pytest --hypothesis-profile=search tests/sim/test_motion.py tests/sim/test_fault_plans.py tests/plans/test_timing.py
 	$(BIN)/pytest -m slow --timeout=0 --ignore=tests/system/test_soak.py
 
 # each fault at each phase of an experiment

@@ -87,8 +87,8 @@ class Axis:
             v = 0.0
             direction = math.copysign(1.0, target - x)
         distance, speed = abs(target - x), abs(v)
-        if distance > 0 or speed > 0:
-            peak = min(velocity, math.sqrt(acceleration * distance + 0.5 * speed**2))
+        peak = min(velocity, math.sqrt(acceleration * distance + 0.5 * speed**2))
+        if peak > 0:
             change = direction * math.copysign(acceleration, peak - speed)
             run_up_s = abs(peak - speed) / acceleration
             run_down_s = peak / acceleration

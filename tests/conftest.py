@@ -8,8 +8,15 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from sim.beamline import loopback_environment
+
+# A change is judged by the change: the default suite draws the same examples every
+# time. `make slow` searches with new ones.
+settings.register_profile("same", derandomize=True, deadline=None)
+settings.register_profile("search", max_examples=2000, deadline=None)
+settings.load_profile("same")
 
 # pyepics reads it once, when something first imports ophyd; so the ports of both
 # servers a session may run are chosen now.
