@@ -2,6 +2,7 @@
 
     python benchmarks/reconstruction.py                  engines and steps, ca. 3 min
     python benchmarks/reconstruction.py --streaming      the chain too, ca. 20 min more
+    python benchmarks/reconstruction.py --keeping-up     the camera beside a tomogram
 
 One process on one machine measures all that is compared. TomoPy and ducc0 take part
 where they can be imported. Sizes are those of the paper, 2400 projections of 2560
@@ -10,11 +11,13 @@ chain. Results are printed with their ratios and written as JSON.
 """
 
 import argparse
+import importlib
 import importlib.util
 import json
 import os
 import platform
 import resource
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -45,6 +48,7 @@ from analysis.zingers import remove_zingers
 
 ORACLE = Path(__file__).parents[1] / "tests" / "analysis" / "exact_fbp.py"
 EXACT = Path(__file__).with_name("exact_slice.py")
+KEEPING_UP = Path(__file__).with_name("keeping_up.py")
 PAPER_WIDTH, PAPER_ANGLES, PAPER_ROWS = 2560, 2400, 2160
 RUNS = 3
 # Gaps as fractions of the half width: x, y, half length, turn; their width in pixels.
@@ -71,11 +75,13 @@ def peak_gib() -> float:
 
 
 def load(path: Path):
-    """Import a file that belongs to no installed package."""
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    """Import a file that belongs to no installed package, by its own name.
+
+    A process that is spawned finds it too, since it is given the same search path.
+    """
+    if str(path.parent) not in sys.path:
+        sys.path.insert(0, str(path.parent))
+    return importlib.import_module(path.stem)
 
 
 def gap_ellipses(width: int) -> tuple[tuple[float, ...], ...]:
@@ -349,6 +355,11 @@ def main() -> None:
     parser.add_argument("--slices", type=int, default=16)
     parser.add_argument("--streaming", action="store_true")
     parser.add_argument("--only-streaming", action="store_true")
+    parser.add_argument("--keeping-up", action="store_true", help="nothing else")
+    parser.add_argument("--seconds", type=float, default=120, help="of --keeping-up")
+    parser.add_argument("--frames-per-s", type=float, default=5)
+    parser.add_argument("--earlier-rows", type=int, default=288)
+    parser.add_argument("--memory-limit-gib", type=float, default=8)
     parser.add_argument("--output", choices=("float32", "uint16"), default="uint16")
     parser.add_argument("--directory", type=Path, help="where large files may go")
     parser.add_argument("--json", type=Path, default=Path("reconstruction.json"))
@@ -365,7 +376,19 @@ def main() -> None:
     }
     with tempfile.TemporaryDirectory(dir=options.directory) as folder:
         directory = Path(folder)
-        if not options.only_streaming:
+        if options.keeping_up:
+            found["keeping up"] = load(KEEPING_UP).measure_keeping_up(
+                load(ORACLE),
+                directory,
+                width=options.width,
+                rows=options.rows,
+                num_angles=options.angles,
+                earlier_rows=options.earlier_rows,
+                seconds=options.seconds,
+                frames_per_s=options.frames_per_s,
+                memory_limit_gib=options.memory_limit_gib,
+            )
+        elif not options.only_streaming:
             engines = measure_engines(options.width, options.angles, options.slices)
             found["engines"] = engines
             ours = engines["gridrec"]["wall_s_per_slice"]
@@ -377,7 +400,7 @@ def main() -> None:
             found["steps"] = measure_steps(
                 options.width, options.rows, options.angles, directory
             )
-        if options.streaming or options.only_streaming:
+        if (options.streaming or options.only_streaming) and not options.keeping_up:
             found["chain"] = measure_chain(
                 options.width, options.angles, options.rows, directory, options.output
             )
