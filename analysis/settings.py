@@ -79,6 +79,11 @@ class ReconstructionSettings(BaseModel):
     )
     distortion: DistortionSettings | None = None
     phase: PhaseSettings | None = None
+    interface_phase: PhaseSettings | None = Field(
+        default=None,
+        description="phase retrieval of the rows around the pellet's faces only, to "
+        "tell voids there; delta_beta is that of the electrolyte",
+    )
     memory_limit_gib: float = Field(default=8.0, ge=0.5, le=1024)
     threads: int | None = Field(
         default=None, ge=1, le=1024, description="all processors if absent"
@@ -101,6 +106,11 @@ class ReconstructionSettings(BaseModel):
         limits = self.output_range
         if limits is not None and not limits[0] < limits[1]:
             raise ValueError(f"output_range is {limits}; it must be low < high")
+        if self.phase is not None and self.interface_phase is not None:
+            raise ValueError(
+                "phase and interface_phase are both set; with phase the whole tomogram "
+                "is retrieved: leave interface_phase out"
+            )
         if self.output == "uint16" and limits is None:
             raise ValueError(
                 "output uint16 needs output_range, the attenuation per pixel of grey 0 "

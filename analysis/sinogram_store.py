@@ -119,10 +119,18 @@ class SinogramStore(AbstractContextManager["SinogramStore"]):
         _restore(stored, angles, out)
         return out
 
-    def frame(self, index: int) -> NDArray[np.float32]:
-        """Return one frame again, shape (y, x)."""
-        parts = [self._stored(band, index)[0] for band in range(self.num_bands)]
-        frame = np.concatenate(parts)[: self.height_px].astype(np.float32)
+    def frame(
+        self, index: int, start: int = 0, stop: int | None = None
+    ) -> NDArray[np.float32]:
+        """Return the rows `start` to `stop` of one frame again, shape (y, x)."""
+        stop = self.height_px if stop is None else stop
+        if not 0 <= start < stop <= self.height_px:
+            raise IndexError(f"rows {start} to {stop}; there are {self.height_px}")
+        first = start // BAND_ROWS
+        bands = range(first, -(-stop // BAND_ROWS))
+        rows = np.concatenate([self._stored(band, index)[0] for band in bands])
+        above = first * BAND_ROWS
+        frame = rows[start - above : stop - above].astype(np.float32)
         return frame * np.float32(STEP) + np.float32(LOWEST)
 
     def _stored(self, band: int, index: int | None = None) -> NDArray[np.uint16]:

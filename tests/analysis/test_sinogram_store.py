@@ -17,6 +17,10 @@ def test_frames_come_out_as_sinograms(tmp_path, limit):
             store.put(index, frame)
         bands = np.concatenate([store.band(band) for band in range(store.num_bands)])
         again = store.frame(36)
+        part = store.frame(36, 14, 33)  # from the first band into the third
+        with pytest.raises(IndexError, match="rows 14 to 36; there are 35"):
+            store.frame(36, 14, 36)
+    assert np.array_equal(part, again[14:33])
     # Half a step of the 16-bit integers, and single precision.
     assert np.abs(bands - frames.transpose(1, 0, 2)).max() < 0.51 * STEP
     assert np.abs(again - frames[36]).max() < 0.51 * STEP
