@@ -41,10 +41,10 @@ class CountingCell:
 
 
 def serve() -> None:
-    from caproto.asyncio.server import Context
     from caproto.server import PVGroup, pvproperty
 
     from devices.potentiostat_ioc import PotentiostatIOC
+    from devices.prompt_context import PromptContext
     from sim.clock import Clock
     from sim.instrument import VirtualInstrument
 
@@ -60,7 +60,8 @@ def serve() -> None:
     ioc = PotentiostatIOC(PREFIX, driver=instrument)
 
     async def run() -> None:
-        await Context({**ioc.pvdb, **Count(prefix=PREFIX).pvdb}, ["127.0.0.1"]).run()
+        pvdb = {**ioc.pvdb, **Count(prefix=PREFIX).pvdb}
+        await PromptContext(pvdb, ["127.0.0.1"]).run()
 
     asyncio.run(run())
 

@@ -7,8 +7,9 @@ a known moment, drives half-cycles through a RunEngine, and prints median and ma
 * drop -> open: from the physical collapse, whose place between two samples is random;
 * sample -> open: from the sample that completes the rule.
 
-``--block`` holds the RunEngine's loop for 2 s at a time in a document callback;
-``--load`` runs one busy, niced process per core, as the analysis worker is.
+``--block`` holds the RunEngine's loop for 2 s around each collapse; ``--load`` runs one
+busy process per core, niced as the analysis worker is. 200 trials take some 5 minutes,
+blocked ones 9.
 ``--persistence`` is that of the guard, by default its own; 0 trips on one sample.
 """
 
@@ -24,8 +25,10 @@ import sys
 import threading
 import time
 from types import SimpleNamespace
+from typing import Any
 
 CURRENT_MA = 4.712e-3
+BLOCK_S = 2.0
 PREFIX = "LATENCY:"
 
 
@@ -50,10 +53,10 @@ class ShortingCell:
 def serve() -> None:
     """Serve the instrument; print each relay opening as JSON."""
     os.environ.setdefault("CAPROTO_SERVER_HIGH_LOAD_TIMEOUT_SEC", "0.002")
-    from caproto.asyncio.server import Context
     from caproto.server import PVGroup, pvproperty
 
     from devices.potentiostat_ioc import PotentiostatIOC
+    from devices.prompt_context import PromptContext
     from sim.instrument import VirtualInstrument
 
     cell = ShortingCell()
@@ -78,7 +81,7 @@ def serve() -> None:
     trigger = Trigger(prefix=PREFIX)
 
     async def run() -> None:
-        await Context({**ioc.pvdb, **trigger.pvdb}, ["127.0.0.1"]).run()
+        await PromptContext({**ioc.pvdb, **trigger.pvdb}, ["127.0.0.1"]).run()
 
     asyncio.run(run())
 
@@ -87,14 +90,16 @@ def burn() -> None:
     """Keep a core busy as the analysis worker does."""
     import numpy as np
 
-    os.nice(10)
+    from analysis.worker import NICENESS
+
+    os.nice(NICENESS)
     array = np.random.default_rng(0).random((700, 700))
     while True:
         np.linalg.svd(array @ array)
 
 
-def trial(engine: object, potentiostat: object, short: object) -> None:
-    """Run one half-cycle into a short."""
+def trial(engine: Any, potentiostat: Any, short: Any, *, block: bool) -> None:
+    """Run one half-cycle into a short, with the RunEngine held meanwhile if asked."""
     from plans.half_cycle import half_cycle
     from plans.settings import CyclingSettings
     from plans.steps import HalfCycleStep
@@ -109,7 +114,9 @@ def trial(engine: object, potentiostat: object, short: object) -> None:
 
     def strike() -> None:
         started.wait(30)
-        threading.Event().wait(random.uniform(1.0, 1.5))
+        if block:
+            engine.loop.call_soon_threadsafe(threading.Event().wait, BLOCK_S)
+        threading.Event().wait(random.uniform(0.5, 1.0))
         short.put(1)
 
     started = threading.Event()
@@ -178,11 +185,8 @@ def main() -> None:
         short = EpicsSignal(PREFIX + "Short", name="short")
         short.wait_for_connection(timeout=20)
         engine = RunEngine({}, call_returns_result=True, context_managers=[])
-        if options.block:
-            held = threading.Event()
-            engine.subscribe(lambda name, doc: held.wait(2.0), "event_page")
         for number in range(options.trials):
-            trial(engine, potentiostat, short)
+            trial(engine, potentiostat, short, block=options.block)
             if number % 20 == 19:
                 print(f"{number + 1} trials", file=sys.stderr, flush=True)
     finally:
@@ -199,6 +203,8 @@ def main() -> None:
         late = [s for s in seen_s if s >= deciding_s - 0.05]
         from_drop.append(1e3 * (open_s - drop_s))
         from_sample.append(1e3 * (open_s - (late or seen_s)[0]))
+    load_1min, load_5min, _ = os.getloadavg()
+    print(f"load of the last minute {load_1min:.1f}, of the last five {load_5min:.1f}")
     for name, values in (
         ("drop -> open", from_drop),
         ("sample -> open", from_sample),

@@ -5,6 +5,7 @@ repeats what is set whenever it is interrupted, and charge would pass twice. The
 step kicked off again is the step that already runs, or has run.
 """
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,9 +15,10 @@ from typing import Any
 from ophyd import Component as Cpt
 from ophyd import Device, EpicsSignal, EpicsSignalRO, Kind
 from ophyd.status import DeviceStatus, Status
+from ophyd.utils.errors import DisconnectedError as OphydDisconnectedError
 
 from .errors import DeviceError
-from .potentiostat_driver import EndReason, GalvanostaticStep
+from .potentiostat_driver import GalvanostaticStep, StepState
 from .potentiostat_outcome import OutcomeReading, StepOutcome
 from .potentiostat_watch import StepWatch
 from .short_circuit import GuardSettings
@@ -25,6 +27,9 @@ PUT_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 10.0
 SILENCE_TIMEOUT_S = 60.0  # wall time in which an instrument at rest gives a sample
 LISTEN_PERIOD_S = 0.1
+ENDED = {str(state) for state in (StepState.DONE, StepState.FAULT, StepState.IDLE)}
+
+_log = logging.getLogger(__name__)
 
 COLLECTED = {
     "time_s": ("time_s", "s", "number"),
@@ -231,7 +236,7 @@ class Potentiostat(Device):
     def _confirm_open(self) -> None:
         # a monitor could still hold the value of a moment ago
         self.relay.put("Open", wait=True, timeout=PUT_TIMEOUT_S)
-        relay = self.relay_readback.get(use_monitor=False, timeout=READ_TIMEOUT_S)
+        relay = self._read(self.relay_readback)
         if relay != "Open":
             raise DeviceError(
                 f"{self.name}: the relay reads {relay} after it was told to open; open "
@@ -240,9 +245,7 @@ class Potentiostat(Device):
 
     def _listen(self, timeout_s: float) -> None:
         def number() -> int:
-            return int(
-                self.samples_number.get(use_monitor=False, timeout=READ_TIMEOUT_S)
-            )
+            return int(self._read(self.samples_number))
 
         first, pause = number(), threading.Event()
         deadline_s = time.monotonic() + timeout_s
@@ -269,7 +272,7 @@ class Potentiostat(Device):
             (self.arm, 1),
         ):
             signal.put(setpoint, wait=True, timeout=PUT_TIMEOUT_S)
-        armed = self.armed_id.get(use_monitor=False, timeout=READ_TIMEOUT_S)
+        armed = self._read(self.armed_id)
         if armed != step.id:
             raise DeviceError(
                 f"{self.name}: step {step.id} was not armed: {self._why()}"
@@ -277,7 +280,7 @@ class Potentiostat(Device):
 
     def _start(self, prepared: ArmedStep) -> None:
         step = prepared.step
-        number = int(self.samples_number.get(use_monitor=False, timeout=READ_TIMEOUT_S))
+        number = int(self._read(self.samples_number))
         completed = self.complete()
         watch = StepWatch(
             step,
@@ -289,16 +292,23 @@ class Potentiostat(Device):
             ended=lambda _: self._end(completed),
         )
         self._watch = watch
+        # before the start: no sample and no end can be missed
         self._subscriptions = [
             (
                 self.samples_block,
                 self.samples_block.subscribe(
                     lambda value, **_: watch.samples(value), run=False
                 ),
-            )
+            ),
+            (
+                self.state,
+                self.state.subscribe(
+                    lambda value, **_: self._on_state(watch, value), run=False
+                ),
+            ),
         ]
         self.start.put(step.id, wait=True, timeout=PUT_TIMEOUT_S)
-        started = self.last_step_id.get(use_monitor=False, timeout=READ_TIMEOUT_S)
+        started = self._read(self.last_step_id)
         if started != step.id:
             watch.abandon()
             self._unsubscribe()
@@ -308,26 +318,39 @@ class Potentiostat(Device):
             completed.set_exception(error)
             raise error
         watch.start()
-        self._subscriptions.append(
-            (
-                self.state,
-                self.state.subscribe(
-                    lambda value, **_: self._on_state(watch, value), run=True
-                ),
-            )
-        )
 
     def _on_state(self, watch: StepWatch, state: Any) -> None:
-        reason = str(self.end_reason.get())
-        # a late monitor of the step before must not end this one
-        if self.last_step_id.get() != watch.step.id or reason == EndReason.NONE:
+        if str(state) in ENDED:
+            threading.Thread(
+                target=self._conclude,
+                args=(watch,),
+                name=f"{self.name}-conclude",
+                daemon=True,
+            ).start()
+
+    def _conclude(self, watch: StepWatch) -> None:
+        """Tell the watch how its step ended, if it did.
+
+        A monitor may be late and belong to the step before, and so may every value
+        kept from monitors: all is read anew, and the id first.
+        """
+        try:
+            step_id = self._read(self.last_step_id)
+            state = str(self._read(self.state))
+            if step_id != watch.step.id or state not in ENDED:
+                return
+            reason = str(self._read(self.end_reason))
+            charge_c = float(self._read(self.charge))
+            elapsed_s = float(self._read(self.elapsed))
+        except (TimeoutError, OphydDisconnectedError) as error:
+            # the watchdog misses the samples and gives the step up as unconfirmed
+            _log.warning("%s: the end could not be read: %s", self.name, error)
             return
-        watch.finished(
-            str(state),
-            reason,
-            float(self.charge.get()),
-            float(self.elapsed.get()),
-        )
+        watch.finished(state, reason, charge_c, elapsed_s)
+
+    def _read(self, signal: EpicsSignalRO) -> Any:
+        """Return what the instrument says now, not what a monitor left."""
+        return signal.get(use_monitor=False, timeout=READ_TIMEOUT_S)
 
     def _end(self, completed: DeviceStatus) -> None:
         if not completed.done:
@@ -339,7 +362,7 @@ class Potentiostat(Device):
             signal.unsubscribe(subscription)
 
     def _why(self) -> str:
-        said = self.message.get(use_monitor=False, timeout=READ_TIMEOUT_S)
+        said = self._read(self.message)
         return str(said) or "the instrument gave no reason"
 
     def _in_thread(self, action: Callable[[], None]) -> DeviceStatus:

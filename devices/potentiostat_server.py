@@ -11,11 +11,13 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from caproto.asyncio.server import Context
+# Monitors are sent at least this often under load: a guard waits for them.
+os.environ.setdefault("CAPROTO_SERVER_HIGH_LOAD_TIMEOUT_SEC", "0.002")
 
 from .gamry_driver import GamryDriver
 from .potentiostat_driver import PotentiostatDriver
 from .potentiostat_ioc import PotentiostatIOC
+from .prompt_context import PromptContext
 
 LOOPBACK = "127.0.0.1"
 
@@ -24,7 +26,7 @@ async def serve(driver: PotentiostatDriver, prefix: str) -> None:
     """Serve `driver` under `prefix` until SIGTERM or SIGINT; leave the relay open."""
     ioc = PotentiostatIOC(prefix, driver=driver)
     interfaces = os.environ.get("EPICS_CAS_INTF_ADDR_LIST", LOOPBACK).split()
-    server = asyncio.create_task(Context(ioc.pvdb, interfaces).run())
+    server = asyncio.create_task(PromptContext(ioc.pvdb, interfaces).run())
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, server.cancel)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -167,6 +168,24 @@ def test_stop_opens_the_relay_and_says_so(
     assert outcome.end_reason == "Relay"
     assert outcome.fault == "stopped by the orchestrator"
     assert potentiostat.relay_readback.get(use_monitor=False) == "Open"
+
+
+def test_the_end_of_the_step_before_is_not_that_of_the_next(
+    potentiostat: Any, armed: Callable[..., Any]
+) -> None:
+    value = armed()
+    run(potentiostat, value)
+    ends: list[Any] = []
+
+    def watch(step_id: int) -> Any:
+        step = SimpleNamespace(id=step_id)
+        return SimpleNamespace(step=step, finished=lambda *end: ends.append(end))
+
+    # a monitor of "Done" that arrives late, when the next step is about to start
+    potentiostat._conclude(watch(value.step.id + 1))
+    assert ends == []
+    potentiostat._conclude(watch(value.step.id))
+    assert [end[:2] for end in ends] == [("Done", "Elapsed")]
 
 
 def test_silence_opens_the_relay(potentiostat: Any, armed: Callable[..., Any]) -> None:
