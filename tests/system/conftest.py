@@ -33,7 +33,6 @@ DIAMETER_MM, CURRENT_DENSITY_MA_CM2, HALF_CYCLE_S = 0.1, 0.15, 40.0
 AREA_CM2 = math.pi * (DIAMETER_MM / 20) ** 2
 HALF_CYCLE_C = 1e-3 * CURRENT_DENSITY_MA_CM2 * AREA_CM2 * HALF_CYCLE_S
 HEARTBEAT_S = 3.0
-FRAMES = {"projections": 100, "flats": 6, "darks": 3}
 SETTINGS = {
     "clock_factor": 10.0,
     "cell": {
@@ -62,12 +61,12 @@ EXPERIMENT = {
     },
     "guard": {"stale_after_s": 1.5},
     "scan": {
-        "num_projections": FRAMES["projections"],
+        "num_projections": 100,
         "exposure_time_s": 0.15,
         "frame_period_s": 0.2,
         "pixel_size_um": 1.6,
-        "num_darks": FRAMES["darks"],
-        "num_flats": FRAMES["flats"],
+        "num_darks": 3,
+        "num_flats": 6,
         "sample_out_mm": 1.0,
         "return_velocity_deg_s": 15.0,  # slow enough to be struck
         "attempts_max": 2,
@@ -80,9 +79,10 @@ RELAY_OPEN, SHUTTER_CLOSED, IDLE = b"Open", b"Closed", b"Done"
 class Bench:
     """One simulated beamline and the program that runs an experiment on it."""
 
-    def __init__(self, directory, beamline):
+    def __init__(self, directory, beamline, experiment=EXPERIMENT):
         self.directory = directory
         self.beamline = beamline
+        self.experiment = experiment
         self.layout = Layout(directory / "data")
         self.program = None
         self._lock = threading.Lock()
@@ -91,7 +91,7 @@ class Bench:
 
     def start(self, *, cycling=None, scan=None):
         """Begin the experiment."""
-        values = json.loads(json.dumps(EXPERIMENT))
+        values = json.loads(json.dumps(self.experiment))
         values["cycling"].update(cycling or {})
         values["scan"].update(scan or {})
         port = int(self.beamline.environment["EPICS_CA_SERVER_PORT"])
@@ -316,14 +316,25 @@ def _check_frames(start, stop):
         # A dead IOC left its file open: SWMR readers can still have the frames.
         with h5py.File(path, "r", swmr=not success) as file:
             frames = file["entry/data/data"].shape[0]
-        assert frames == FRAMES[stream] or not success, f"{stream}: {frames} frames"
+        asked = start["scan"][f"num_{stream}"]
+        assert frames == asked or not success, f"{stream}: {frames} frames"
+
+
+@pytest.fixture(scope="session")
+def new_bench():
+    """Make a bench in a directory, with another cell or experiment if given."""
+
+    def new(directory, settings=SETTINGS, experiment=EXPERIMENT):
+        settings = SimulationSettings.model_validate(settings)
+        beamline = SimulatedBeamline.start(settings, directory / "simulation")
+        return Bench(directory, beamline, experiment)
+
+    return new
 
 
 @pytest.fixture
-def bench(tmp_path):
-    settings = SimulationSettings.model_validate(SETTINGS)
-    beamline = SimulatedBeamline.start(settings, tmp_path / "simulation")
-    bench = Bench(tmp_path, beamline)
+def bench(tmp_path, new_bench):
+    bench = new_bench(tmp_path)
     yield bench
     bench.close()
 
