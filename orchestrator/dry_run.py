@@ -61,6 +61,40 @@ def simulation_settings(
     return SimulationSettings.model_validate(values)
 
 
+def keep_settings(layout: Layout, settings: SimulationSettings) -> None:
+    """Write the simulated beamline as it was asked for, for `kept_settings`."""
+    part = layout.simulation_file.with_suffix(".part")
+    part.write_text(settings.model_dump_json(indent=1) + "\n")
+    part.replace(layout.simulation_file)
+
+
+def kept_settings(layout: Layout, experiment: Experiment) -> SimulationSettings:
+    """Return the simulated beamline that a dry run began with.
+
+    The command line's ``--speed``, ``--fault`` and ``--voltage-from`` are in it; a
+    recorded voltage lies in the data folder, wherever that is now.
+
+    Raises
+    ------
+    ConfigurationError
+        What was kept cannot be read.
+    """
+    file = layout.simulation_file
+    try:
+        settings = SimulationSettings.model_validate_json(file.read_bytes())
+    except FileNotFoundError:
+        return simulation_settings(experiment, None)
+    except ValueError as error:
+        raise ConfigurationError(
+            f"{file}: it does not hold the settings of a simulated beamline "
+            f"({' '.join(str(error).split())}); remove it to go on with those of "
+            f"{layout.experiment_file.name}"
+        ) from error
+    if settings.voltage_record is None:
+        return settings
+    return settings.model_copy(update={"voltage_record": layout.voltage_record_file})
+
+
 def default_folder(experiment: Experiment) -> Path:
     """Return a data folder for a dry run that no other one has."""
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
@@ -100,7 +134,6 @@ def run_dry(
     comparison : TruthComparison or None
         None where the simulation wrote no truth.
     """
-    layout.simulation_dir.mkdir(exist_ok=resumed)
     with SimulatedBeamline.start(settings, layout.simulation_dir) as beamline:
         set_environment(beamline.environment)
         from orchestrator.session import Session  # reads the environment

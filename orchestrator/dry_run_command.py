@@ -12,7 +12,7 @@ from orchestrator.log import log_to
 from orchestrator.rehearsal import read_rehearsal
 from sim.faults import parse_fault
 
-EXAMPLE = Path(__file__).parent.parent / "examples" / "dry_run.yaml"
+EXAMPLE = Path(__file__).parent / "templates" / "dry_run.yaml"
 
 
 def add_parser(
@@ -27,7 +27,7 @@ def add_parser(
         type=Path,
         nargs="?",
         default=EXAMPLE,
-        help="the experiment's YAML file (default: examples/dry_run.yaml)",
+        help="the experiment's YAML file (default: a small example)",
     )
     parser.add_argument(
         "--data",
@@ -61,6 +61,7 @@ def run(args: argparse.Namespace) -> int:
     """Run it and print where the report lies."""
     from orchestrator.dry_run import (
         default_folder,
+        keep_settings,
         run_dry,
         simulation_settings,
         tell_comparison,
@@ -80,10 +81,12 @@ def run(args: argparse.Namespace) -> int:
     layout = Layout((args.data or default_folder(experiment)).resolve())
     layout.create()
     layout.experiment_file.write_bytes(args.file.read_bytes())
+    layout.simulation_dir.mkdir()
     if rehearsal:
-        record = layout.directory / "voltage_record.npz"
+        record = layout.voltage_record_file
         rehearsal.write(record)
         settings = settings.model_copy(update={"voltage_record": record})
+    keep_settings(layout, settings)
     log_to(layout.log_file)
     print(f"SIMULATED experiment {experiment.experiment.id} in {layout.directory}")
     with ExperimentLock(layout.lock_file):

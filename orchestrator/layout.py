@@ -62,6 +62,16 @@ class Layout:
         return self.directory / "simulation"
 
     @property
+    def simulation_file(self) -> Path:
+        """The simulated beamline as a dry run began with it."""
+        return self.simulation_dir / "settings.json"
+
+    @property
+    def voltage_record_file(self) -> Path:
+        """The recorded voltage that the simulated cell shows, if it does."""
+        return self.simulation_dir / "voltage_record.npz"
+
+    @property
     def report_file(self) -> Path:
         """The page that shows the experiment."""
         return self.directory / "report" / "index.html"

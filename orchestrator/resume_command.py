@@ -56,10 +56,10 @@ def run(args: argparse.Namespace) -> int:
 def _resume_dry_run(
     experiment: Experiment, layout: Layout, force: Sequence[str]
 ) -> int:
-    from orchestrator.dry_run import run_dry, simulation_settings, tell_comparison
+    from orchestrator.dry_run import kept_settings, run_dry, tell_comparison
 
     print(f"SIMULATED experiment {experiment.experiment.id} in {layout.directory}")
-    settings = simulation_settings(experiment, None)
+    settings = kept_settings(layout, experiment)
     outcome, comparison = run_dry(
         experiment, layout, settings, resumed=True, force=force
     )
