@@ -27,7 +27,7 @@ from devices.short_circuit import GuardSettings
 from orchestrator.config_faults import fault_line
 from orchestrator.errors import ConfigurationError
 from orchestrator.yaml_file import read_yaml
-from plans.rules import StopRule
+from plans.rules import Rule
 from plans.schedule import schedule
 from plans.settings import CyclingSettings, ScanSettings
 from plans.steps import Step
@@ -151,7 +151,7 @@ class Experiment(BaseModel):
     cycling: CyclingSettings
     scan: ScanSettings
     guard: GuardSettings = Field(default_factory=GuardSettings)
-    rules: tuple[StopRule, ...] = Field(
+    rules: tuple[Rule, ...] = Field(
         default=(), description="tried in order after each tomogram, the first decides"
     )
     beamline: BeamlineSection = Field(default_factory=BeamlineSection)

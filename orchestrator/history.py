@@ -11,7 +11,8 @@ from typing import Any
 
 from orchestrator.journal import Entry
 from orchestrator.layout import scan_id
-from plans.steps import HalfCycleStep, Step, TomogramStep
+from plans.schedule import partial_label
+from plans.steps import EXTRA_STEP_INDEX, HalfCycleStep, Step, TomogramStep
 
 SHORTEST_REST_FRAC = 1e-3
 """A half-cycle is done when less than this of its charge is left."""
@@ -31,6 +32,14 @@ class HalfCycleRun:
         Charge up to the last sample that was recorded: the least that passed.
     acted_on : str
         What the guard opened the cell for, empty if it did not.
+    label : str
+        That of the tomogram to follow, if the run ends as planned.
+    duration_s : float
+        Time that was to pass.
+    end_reason : str
+        As the instrument gave it; empty where the run was cut.
+    scanned : bool
+        Whether a tomogram followed.
     """
 
     run_uid: str
@@ -43,6 +52,16 @@ class HalfCycleRun:
     charge_c: float | None = None
     recorded_c: float = 0.0
     acted_on: str = ""
+    label: str = ""
+    duration_s: float = 0.0
+    end_reason: str = ""
+    scanned: bool = False
+
+    @property
+    def passed(self) -> bool:
+        """Whether all of the charge passed that this run was to pass."""
+        asked_c = abs(self.current_ma) * 1e-3 * self.duration_s
+        return 0 < asked_c * (1 - SHORTEST_REST_FRAC) <= abs(self.charge_c or 0.0)
 
 
 @dataclass(frozen=True)
@@ -74,6 +93,8 @@ class History:
         Steps that the journal calls done.
     attempts : dict
         Number of the next attempt, by index of the step; only steps ever begun.
+    extra_scans : tuple of TomogramStep
+        Scans that nobody planned, in the order in which they were first begun.
     measured : frozenset of str
         Scans whose measurement stands.
     ended : str or None
@@ -84,6 +105,7 @@ class History:
     scans: Mapping[int, ScanRun] = field(default_factory=dict)
     noted_done: frozenset[int] = frozenset()
     attempts: Mapping[int, int] = field(default_factory=dict)
+    extra_scans: tuple[TomogramStep, ...] = ()
     measured: frozenset[str] = frozenset()
     ended: str | None = None
 
@@ -108,7 +130,8 @@ class Rest:
     Attributes
     ----------
     steps : tuple of Step
-        A half-cycle that was cut has the time left as its duration.
+        A half-cycle that was cut has the time left as its duration; a scan that was
+        to be taken in the midst of it comes before.
     completed : tuple of Step
         Steps that are done although the journal does not say so yet.
     gross_charge_c, net_charge_c : float
@@ -131,6 +154,7 @@ def read_history(
     """Return what was done, from a journal and a record."""
     noted_done: set[int] = set()
     attempts: dict[int, int] = {}
+    extra_scans: dict[int, TomogramStep] = {}
     measured: set[str] = set()
     ended: str | None = None
     reconciled: dict[str, float] = {}
@@ -148,8 +172,14 @@ def read_history(
             attempts[entry.step_index] = max(
                 following, attempts.get(entry.step_index, 0)
             )
-            if entry.kind == "done":
+            if entry.kind == "done" and "left_s" not in entry.details:
                 noted_done.add(entry.step_index)
+            if entry.kind == "begin" and entry.step_index >= EXTRA_STEP_INDEX:
+                extra_scans[entry.step_index] = TomogramStep(
+                    index=entry.step_index,
+                    scan_number=int(entry.details["scan_number"]),
+                    label=str(entry.details["label"]),
+                )
     runs, scans = _runs(documents)
     for uid, run in runs.items():
         if run.charge_c is None and uid in reconciled:
@@ -159,6 +189,7 @@ def read_history(
         scans=scans,
         noted_done=frozenset(noted_done),
         attempts=attempts,
+        extra_scans=tuple(extra_scans.values()),
         measured=frozenset(measured),
         ended=ended,
     )
@@ -191,6 +222,8 @@ def _runs(
                     scan_number=start["scan_number"],
                     attempt=start["attempt"],
                 )
+                for uid, run in half_cycles.items():
+                    half_cycles[uid] = replace(run, scanned=True)
     return half_cycles, scans
 
 
@@ -203,6 +236,8 @@ def _half_cycle(start: Mapping[str, Any]) -> HalfCycleRun:
         gross_before_c=start["gross_charge_c"],
         net_before_c=start["net_charge_c"],
         step_id=start.get("potentiostat_step_id"),
+        label=str(start.get("label", "")),
+        duration_s=float(start.get("duration_s", 0.0)),
     )
 
 
@@ -212,6 +247,7 @@ def _with_event(run: HalfCycleRun, data: Mapping[str, Any]) -> HalfCycleRun:
             run,
             charge_c=float(_last(data["potentiostat_charge_c"])),
             acted_on=str(_last(data.get("potentiostat_acted_on", ""))),
+            end_reason=str(_last(data["potentiostat_end_reason"])),
         )
     if "potentiostat_charge_c" in data:
         recorded = data["potentiostat_charge_c"]
@@ -265,7 +301,8 @@ def what_is_left(
             if step.index not in history.noted_done:
                 completed.append(step)
         elif not short:
-            left.append(rest)
+            owed = _owed_scan(step, history, steps, guard)
+            left.extend([rest] if owed is None else [owed, rest])
         elif isinstance(rest, TomogramStep):
             if tomogram_after_short:
                 left.append(rest)
@@ -291,10 +328,50 @@ def _rest_of(step: HalfCycleStep, history: History) -> HalfCycleStep | None:
         for run in history.half_cycles
         if run.step_index == step.index
     )
+    limited = any(
+        run.step_index == step.index
+        and run.end_reason == "Voltage"
+        and not run.acted_on
+        for run in history.half_cycles
+    )
     left_c = asked_c - passed_c
-    if left_c <= SHORTEST_REST_FRAC * asked_c:
+    if limited or left_c <= SHORTEST_REST_FRAC * asked_c:
         return None
     return replace(step, duration_s=step.duration_s * left_c / asked_c)
+
+
+def _owed_scan(
+    step: Step, history: History, steps: Sequence[Step], guard: Mapping[str, str]
+) -> TomogramStep | None:
+    """Return the scan that was to come before the rest of this half-cycle, if any."""
+    if not isinstance(step, HalfCycleStep) or not history.half_cycles:
+        return None
+    last = history.half_cycles[-1]
+    if last.step_index != step.index or last.scanned:
+        return None
+    for extra in history.extra_scans[-1:]:
+        if extra.index not in history.scans and extra.index not in history.noted_done:
+            return extra
+    asked_for = guard.get(last.acted_on.partition(":")[0].strip()) == "tomogram"
+    if not asked_for and not last.passed:
+        return None
+    label = _label_after(step, history, steps) if asked_for else last.label
+    planned = [s.scan_number for s in steps if isinstance(s, TomogramStep)]
+    taken = [scan.scan_number for scan in history.extra_scans]
+    number = max([*planned, *taken]) + 1
+    return TomogramStep(EXTRA_STEP_INDEX + number, scan_number=number, label=label)
+
+
+def _label_after(step: HalfCycleStep, history: History, steps: Sequence[Step]) -> str:
+    """Return the label of a half-cycle as far as it has passed."""
+    rest = _rest_of(step, history)
+    whole_s = sum(
+        other.duration_s
+        for other in steps
+        if isinstance(other, HalfCycleStep) and other.half_cycle == step.half_cycle
+    )
+    left_s = rest.duration_s if rest is not None else 0.0
+    return partial_label(step.half_cycle, step.end_frac - left_s / whole_s)
 
 
 def _short(step: Step, history: History, guard: Mapping[str, str]) -> str:

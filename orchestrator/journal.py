@@ -95,9 +95,9 @@ class Journal:
         """Note that a step failed and why."""
         self.add("failed", f"{_name(step)}: {reason}", step, attempt)
 
-    def decide(self, text: str) -> None:
+    def decide(self, text: str, details: Mapping[str, Any] | None = None) -> None:
         """Note a decision that was taken, by a rule or by the operator."""
-        self.add("decision", text)
+        self.add("decision", text, details=details)
 
     def add(
         self,

@@ -37,7 +37,13 @@ from orchestrator.slices import (
 from orchestrator.state import charge_unit
 
 EVENT_KINDS = ("decision", "alarm", "failed", "analysis_failed", "ended")
-_TONES = {"done": "good", "short_circuit": "good", "stopped": "warn", "failed": "bad"}
+_TONES = {
+    "done": "good",
+    "done_by_rule": "good",
+    "short_circuit": "good",
+    "stopped": "warn",
+    "failed": "bad",
+}
 _COLUMNS = (
     ("label", "label", ""),
     ("gross_charge_c", "charge passed", "C"),
@@ -222,6 +228,7 @@ def _outcome(data: ExperimentData) -> tuple[str, str]:
     outcome = str(ended.details.get("outcome", ""))
     words = {
         "done": "Done as planned",
+        "done_by_rule": "Ended by a rule",
         "short_circuit": "Ended by a short circuit",
         "stopped": "Stopped",
         "failed": "Failed",

@@ -37,7 +37,12 @@ _LEVEL_STYLE = {
     "alarm": "bold white on red",
 }
 _YES_NO = {True: "cracks join both electrodes", False: "no crack crosses"}
-_OUTCOME_STYLE = {"done": "green", "short_circuit": "green", "stopped": "yellow"}
+_OUTCOME_STYLE = {
+    "done": "green",
+    "done_by_rule": "green",
+    "short_circuit": "green",
+    "stopped": "yellow",
+}
 _SIDE_BY_SIDE_WIDTH = 76
 DRAWING_PERIOD_S = 0.25
 VOLTAGE_SPAN_LEAST_V = 0.02

@@ -61,7 +61,7 @@ DRAIN_TIMEOUT_S = 3600.0  # for the last tomograms at the end
 STOPPED_DRAIN_S = 20.0  # the same where the operator wants to leave
 ROTATION_RAMP_S = 1.0  # for the estimate of the time only
 
-Kind = Literal["done", "short_circuit", "stopped", "failed"]
+Kind = Literal["done", "done_by_rule", "short_circuit", "stopped", "failed"]
 _KINDS: Mapping[str, Kind] = {"completed": "done", "short_circuit": "short_circuit"}
 
 
@@ -84,7 +84,7 @@ class Outcome:
     @property
     def succeeded(self) -> bool:
         """Whether it ended as it was meant to."""
-        return self.kind in ("done", "short_circuit")
+        return self.kind in ("done", "done_by_rule", "short_circuit")
 
 
 class Session:
@@ -137,7 +137,6 @@ class Session:
             self.hands,
             self.decide,
             lambda: shutil.disk_usage(layout.directory).free,
-            self.results.rows,
         )
         self._live_documents = LiveDocuments(self.live, self._scan_of)
         self._scans: dict[str, Row] = {}
@@ -188,8 +187,13 @@ class Session:
         return outcome
 
     def _past(self) -> History:
-        documents = read_documents(self.layout.documents_file)
-        return read_history(self.journal.entries(), documents)
+        entries = self.journal.entries()
+        self.rulebook.recall(
+            read_documents(self.layout.documents_file),
+            self.results.rows,
+            [entry.details for entry in entries if entry.kind == "decision"],
+        )
+        return read_history(entries, read_documents(self.layout.documents_file))
 
     def _go_on(self, history: History, pvs: BeamlinePVs) -> Outcome:
         show_past(self.journal.entries(), self.experiment.steps, self.state)
@@ -199,6 +203,12 @@ class Session:
             self._note_completed(rest)
             kind: Kind = "short_circuit" if rest.short else "done"
             return Outcome(kind, rest.short or "every step was done already")
+        if history.ended == "done_by_rule" and self.rulebook.stop_reason:
+            return Outcome(
+                "done_by_rule",
+                f"{self.rulebook.stop_reason}; to go on all the same, change the rule "
+                f"in {self.layout.experiment_file}",
+            )
         beamline = self._connect(pvs)
         history = reconcile(
             beamline,
@@ -302,7 +312,7 @@ class Session:
         )
         self.hands.reach(open_cell=beamline.potentiostat.stop, abort=engine.abort)
         try:
-            outcome = _outcome(engine(plan))
+            outcome = self._judged(_outcome(engine(plan)))
         except (RunEngineInterrupted, DeviceError, InsituError, OSError) as error:
             _log.exception("the plan ended with an error")
             outcome = Outcome("failed", _one_line(error))
@@ -316,6 +326,12 @@ class Session:
         if not outcome.succeeded:
             self._make_safe(beamline)
         return outcome
+
+    def _judged(self, outcome: Outcome) -> Outcome:
+        """Tell an end that the rules asked for from one that the operator wanted."""
+        reason = self.rulebook.stop_reason
+        by_rule = outcome.kind == "stopped" and reason in outcome.reason
+        return replace(outcome, kind="done_by_rule") if reason and by_rule else outcome
 
     def _make_safe(self, beamline: Beamline) -> None:
         try:
@@ -367,9 +383,9 @@ class Session:
         self.journal.failed(step, attempt, reason)
         self.state.failed(step, attempt, reason)
 
-    def decide(self, text: str) -> None:
+    def decide(self, text: str, details: Mapping[str, Any] | None = None) -> None:
         """Note a decision."""
-        self.journal.decide(text)
+        self.journal.decide(text, details)
         self.state.decide(text)
 
     # --- what the analysis says ------------------------------------------------------

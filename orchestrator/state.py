@@ -237,14 +237,17 @@ class ExperimentState:
         """Note that a step ended as it should, with what it gave."""
         with self.changed:
             now_s = self._clock() if at_s is None else at_s
+            part = "left_s" in outcome
             if (
                 self._step_begun_s is not None
+                and not part
                 and step.index in self._expected_s
                 and step.index not in self._completed
             ):
                 self._elapsed_s[type(step)].append(now_s - self._step_begun_s)
                 self._planned_s[type(step)].append(self._expected_s[step.index])
-            self._completed.add(step.index)
+            if not part:
+                self._completed.add(step.index)
             self._end_step()
             reason = outcome.get("end_reason")
             suffix = f": {reason}" if reason else ""
@@ -284,7 +287,7 @@ class ExperimentState:
         Parameters
         ----------
         outcome : str
-            "done", "short_circuit", "stopped" or "failed".
+            "done", "done_by_rule", "short_circuit", "stopped" or "failed".
         reason : str
             Why it ended, in one line.
         """

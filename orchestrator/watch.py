@@ -243,6 +243,7 @@ def _step(entry: Entry, details: Mapping[str, Any]) -> Step | None:
                 label=str(details["label"]),
                 current_ma=float(details["current_ma"]),
                 duration_s=float(details["duration_s"]),
+                end_frac=float(details.get("end_frac", 1.0)),
             )
         return TomogramStep(
             index=int(details["index"]),

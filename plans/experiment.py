@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -12,6 +13,7 @@ from bluesky.utils import FailedStatus, MsgGenerator
 
 from devices.beamline import Beamline
 from devices.errors import BeamLostError, DeviceError
+from devices.potentiostat_driver import EndReason
 from devices.waiting import SignalStatus
 
 from .failures import cause, describe
@@ -24,7 +26,7 @@ from .safe_state import safe_state
 from .scan_files import RawFileNames
 from .schedule import partial_label
 from .settings import CyclingSettings, ScanSettings
-from .steps import HalfCycleStep, Step, TomogramStep
+from .steps import EXTRA_STEP_INDEX, HalfCycleStep, Step, TomogramStep
 from .tidying import tidied, until
 from .tomogram import tomogram
 from .wishes import NoWishes, Wishes
@@ -33,8 +35,6 @@ from .wishes import NoWishes, Wishes
 RETAKEN = (DeviceError, FailedStatus, TimeoutError, FileExistsError)
 # Less than this is not worth another step (s).
 SHORTEST_STEP_S = 0.1
-# Scans nobody planned have their steps' indices above this.
-EXTRA_STEP_INDEX = 1_000_000
 
 logger = logging.getLogger(__name__)
 
@@ -83,9 +83,10 @@ def experiment(
 
     One run for each tomogram and each half-cycle (``plan_name`` says which). A
     spoilt tomogram is retaken in a new run; an interrupted half-cycle is continued
-    with the time that is left. After a short circuit one last tomogram is taken.
-    However it ends, the cell is at open circuit, the shutter closed, the stage and
-    the camera stopped.
+    with the time that is left; where the rules ask for more scans, a half-cycle is
+    passed in parts, each in a run of its own, with a tomogram between them. After a
+    short circuit one last tomogram is taken. However it ends, the cell is at open
+    circuit, the shutter closed, the stage and the camera stopped.
 
     Parameters
     ----------
@@ -94,7 +95,8 @@ def experiment(
     scan, cycling : ScanSettings, CyclingSettings
         What to do.
     steps : sequence of Step
-        What is still to be done, in order.
+        What is still to be done, in order; a scan nobody planned may be among them
+        (its index is above `plans.steps.EXTRA_STEP_INDEX`).
     journal : StepJournal
         Told before a step begins and when it has ended.
     files : RawFileNames
@@ -106,7 +108,8 @@ def experiment(
     attempts : mapping, optional
         Number of the first attempt for a step's index, where it is not 0.
     wishes : Wishes, optional
-        What the operator wants; asked after every tomogram.
+        What the operator and the rules want; asked after every tomogram and before
+        each part of a half-cycle.
     """
     _check_steps(steps)
     runner = _Runner(
@@ -161,25 +164,36 @@ class _Runner:
         self.tomograms = 0
         self.beam_lost_s = 0.0
         self.next_extra_scan = 0
+        self.stopped = ""
 
     def run(self, steps: Sequence[Step]) -> MsgGenerator[ExperimentOutcome]:
         """Take the steps in order."""
         planned = [s.scan_number for s in steps if isinstance(s, TomogramStep)]
         # Beyond every planned number, so that names never meet.
         self.next_extra_scan = max(planned, default=0) + 1
+        before: Step | None = None
         for step in steps:
             if isinstance(step, TomogramStep):
                 yield from self._scan(step)
-                wish = self.wishes.stop_after_tomogram()
-                if wish and step is not steps[-1]:
-                    return self._end(
-                        "stopped", f"stopped after scan {step.label}: {wish}"
-                    )
-                continue
-            short = yield from self._cycle(step)
-            if short:
-                return (yield from self._end_shorted(steps, step, short))
+            else:
+                # what was begun before a crash is first brought to its tomogram
+                begun = before is None and step.index in self.attempts
+                if not begun:
+                    self._heed_wish(before)
+                short = "" if self.stopped else (yield from self._cycle(step))
+                if self.stopped:
+                    return self._end("stopped", self.stopped)
+                if short:
+                    return (yield from self._end_shorted(steps, step, short))
+            before = step
         return self._end("completed", f"all {len(steps)} steps done")
+
+    def _heed_wish(self, scanned: Step | None) -> None:
+        """Note why to stop after the last scan, if anybody asks for it."""
+        wish = self.wishes.stop_after_tomogram()
+        if wish:
+            after = f"after scan {scanned.label}" if scanned else "before the next step"
+            self.stopped = f"stopped {after}: {wish}"
 
     def _end_shorted(
         self, steps: Sequence[Step], step: HalfCycleStep, short: str
@@ -219,26 +233,28 @@ class _Runner:
     def _cycle(self, step: HalfCycleStep) -> MsgGenerator[str]:
         """Drive one half-cycle to its end; return the evidence of a short, or "".
 
-        Interrupted, it goes on with the time that is left, each time as a new run.
+        Interrupted, or cut for more scans, it goes on with the time that is left,
+        each time as a new run.
         """
         attempt = self.attempts.get(step.index, 0) - 1
         left, faults = step, 0
         while True:
             attempt += 1
-            self.journal.begin(left, attempt)
+            part = self._part(left)
+            self.journal.begin(part, attempt)
             try:
                 # The dose of the beam must not add to what the current does.
                 yield from bps.mv(self.beamline.shutter, "Close")
                 outcome = yield from half_cycle(
                     self.beamline,
-                    left,
+                    part,
                     self.cycling,
                     attempt=attempt,
                     md=self._run_md(),
                     wishes=self.wishes,
                 )
             except BaseException as error:
-                self.journal.failed(left, attempt, self._reason(error))
+                self.journal.failed(part, attempt, self._reason(error))
                 raise
             self.gross_charge_c += abs(outcome.charge_c)
             self.net_charge_c += outcome.charge_c
@@ -246,21 +262,47 @@ class _Runner:
                 self.journal.decide(f"half-cycle {step.half_cycle}: {text}")
             left_s = left.duration_s - outcome.elapsed_s
             interrupted = outcome.fault or outcome.tomogram
-            if outcome.short_circuit or not interrupted or left_s < SHORTEST_STEP_S:
+            # a voltage limit ends the half-cycle, whatever part of it runs
+            cut = part is not left and outcome.end_reason != EndReason.VOLTAGE
+            goes_on = (interrupted or cut) and left_s >= SHORTEST_STEP_S
+            if outcome.short_circuit or not goes_on:
                 self.half_cycles += 1
-                self.journal.done(left, attempt, _half_cycle_note(outcome))
+                self.journal.done(part, attempt, _half_cycle_note(outcome))
                 return outcome.short_circuit
-            self.journal.failed(left, attempt, interrupted)
+            left = replace(left, duration_s=left_s)
+            if interrupted:
+                self.journal.failed(part, attempt, interrupted)
+            else:
+                note = {**_half_cycle_note(outcome), "left_s": left_s}
+                self.journal.done(part, attempt, note)
             if outcome.fault:
                 faults += 1
                 self._check_resumable(step, outcome, faults)
             else:
-                yield from self._extra_scan(step, 1 - left_s / step.duration_s)
-            left = replace(left, duration_s=left_s)
+                scanned = yield from self._extra_scan(left)
+                self._heed_wish(scanned)
+                if self.stopped:
+                    return ""
             self.journal.decide(
                 f"half-cycle {step.half_cycle} goes on with the {left_s:.1f} s left"
-                f" after: {interrupted}"
+                f" after: {interrupted or 'a part of it'}"
             )
+
+    def _part(self, left: HalfCycleStep) -> HalfCycleStep:
+        """Return a half-cycle up to the next scan that is wished for in it."""
+        whole_s = self.cycling.half_cycle_duration_s
+        shortest_frac = SHORTEST_STEP_S / whole_s
+        passed_frac = left.end_frac - left.duration_s / whole_s
+        parts = self.wishes.parts()
+        end_frac = (math.floor((passed_frac + shortest_frac) * parts) + 1) / parts
+        if end_frac > left.end_frac - shortest_frac:
+            return left
+        return replace(
+            left,
+            label=partial_label(left.half_cycle, end_frac),
+            duration_s=(end_frac - passed_frac) * whole_s,
+            end_frac=end_frac,
+        )
 
     def _check_resumable(
         self, step: HalfCycleStep, outcome: HalfCycleOutcome, faults: int
@@ -275,18 +317,21 @@ class _Runner:
                 f" time by: {outcome.fault}; look at the potentiostat"
             )
 
-    def _extra_scan(self, step: HalfCycleStep, fraction: float) -> MsgGenerator[None]:
-        """Scan the cell within a half-cycle because the voltage asked for it."""
+    def _extra_scan(self, left: HalfCycleStep) -> MsgGenerator[TomogramStep]:
+        """Scan the cell within a half-cycle of which `left` is still to pass."""
         number = self.next_extra_scan
         while any(path.exists() for path in self.files.raw_files(number, 0).values()):
             number += 1
         self.next_extra_scan = number + 1
-        label = partial_label(step.half_cycle, min(max(fraction, 0.0), 1.0))
+        left_frac = left.duration_s / self.cycling.half_cycle_duration_s
+        passed_frac = min(max(left.end_frac - left_frac, 0.0), 1.0)
+        label = partial_label(left.half_cycle, passed_frac)
         extra = TomogramStep(
             index=EXTRA_STEP_INDEX + number, scan_number=number, label=label
         )
         self.journal.decide(f"extra scan {number} at label {label}")
         yield from self._scan(extra)
+        return extra
 
     # --- tomograms ----------------------------------------------------------------
 
@@ -387,7 +432,8 @@ def _next_tomogram(steps: Sequence[Step], step: Step) -> TomogramStep | None:
 
 
 def _check_steps(steps: Sequence[Step]) -> None:
-    indices = [step.index for step in steps]
+    # a scan nobody planned comes first, with an index above all others
+    indices = [step.index for step in steps if step.index < EXTRA_STEP_INDEX]
     if indices != sorted(set(indices)):
         raise ValueError(f"steps have the indices {indices}; each comes once, in order")
     for step in steps:

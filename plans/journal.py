@@ -16,7 +16,10 @@ class StepJournal(Protocol):
         ...
 
     def done(self, step: Step, attempt: int, outcome: dict[str, object]) -> None:
-        """Note that a step ended as it should, with what it gave."""
+        """Note that a step ended as it should, with what it gave.
+
+        A part of a half-cycle gives ``left_s``, the time of it that is still to pass.
+        """
         ...
 
     def failed(self, step: Step, attempt: int, reason: str) -> None:

@@ -36,6 +36,7 @@ def schedule(cycling: CyclingSettings, area_cm2: float) -> tuple[Step, ...]:
                     label=label,
                     current_ma=cycling.current_ma(half_cycle, area_cm2),
                     duration_s=cycling.half_cycle_duration_s * fraction,
+                    end_frac=1.0 if last else passed,
                 )
             )
             steps.append(

@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+# Scans nobody planned have their steps' indices above this.
+EXTRA_STEP_INDEX = 1_000_000
+
 
 @dataclass(frozen=True)
 class TomogramStep:
@@ -38,6 +41,8 @@ class HalfCycleStep:
         Positive charges the cell, which plates lithium on the anode.
     duration_s : float
         Time still to pass.
+    end_frac : float
+        Part of the whole half-cycle's charge that has passed at the end of this step.
     """
 
     index: int
@@ -45,6 +50,7 @@ class HalfCycleStep:
     label: str
     current_ma: float
     duration_s: float
+    end_frac: float = 1.0
 
 
 Step = TomogramStep | HalfCycleStep

@@ -1,5 +1,7 @@
 """What an interrupted experiment has done, wherever the power went."""
 
+from dataclasses import replace
+
 import pytest
 
 from orchestrator.history import read_history, what_is_left
@@ -39,7 +41,9 @@ class Teller:
         elif until == "done":
             self.journal.done(step, attempt, {})
 
-    def cycle(self, step, attempt=0, until="done", passed=1.0, acted_on=""):
+    def cycle(
+        self, step, attempt=0, until="done", passed=1.0, acted_on="", ended="Elapsed"
+    ):
         """Pass a fraction of the step's charge."""
         self.journal.begin(step, attempt)
         if until == "begin":
@@ -51,7 +55,9 @@ class Teller:
             step,
             attempt,
             plan_name="half_cycle",
+            label=step.label,
             current_ma=step.current_ma,
+            duration_s=step.duration_s,
             potentiostat_step_id=17,
         )
         if until == "start":
@@ -62,7 +68,7 @@ class Teller:
         self._event(
             uid,
             "outcome",
-            potentiostat_end_reason="Elapsed",
+            potentiostat_end_reason=ended,
             potentiostat_charge_c=charge_c,
             potentiostat_acted_on=acted_on,
         )
@@ -75,6 +81,8 @@ class Teller:
             self.journal.failed(step, attempt, "compliance")
         elif until == "done":
             self.journal.done(step, attempt, {"charge_c": charge_c})
+        elif until == "part":
+            self.journal.done(step, attempt, {"charge_c": charge_c, "left_s": 1.0})
 
     def _start(self, uid, step, attempt, **more):
         document = {
@@ -100,11 +108,11 @@ class Teller:
     def history(self):
         return read_history(self.journal.entries(), self.documents)
 
-    def rest(self, **known):
+    def rest(self, steps=STEPS, guard=GUARD, **known):
         history = self.history()
         for uid, charge_c in known.items():
             history = history.with_charge(uid.replace("_", "-"), charge_c)
-        return what_is_left(history, STEPS, GUARD)
+        return what_is_left(history, steps, guard)
 
 
 @pytest.fixture
@@ -276,6 +284,84 @@ def test_measured_scans_are_known_by_their_attempt(told):
     history = told.history()
     assert history.scans[0].scan_id == "scan_0000_01"
     assert history.measured == {"scan_0000_01"}
+
+
+QUARTER = replace(STEPS[1], label="0.625", duration_s=450.0, end_frac=0.25)
+EVENT = {**GUARD, "soft_short": "tomogram"}
+
+
+@pytest.mark.parametrize("until", ["part", "outcome", "stop"])
+def test_a_part_is_followed_by_its_tomogram(told, until):
+    told.scan(STEPS[0])
+    told.cycle(QUARTER, until=until)
+    owed, rest, *planned = told.rest().steps
+    assert owed == TomogramStep(1_000_005, scan_number=5, label="0.625")
+    assert rest == replace(STEPS[1], duration_s=pytest.approx(1350.0))
+    assert tuple(planned) == STEPS[2:]
+
+
+def test_a_part_that_ended_while_nobody_watched_is_followed_by_its_tomogram(told):
+    told.scan(STEPS[0])
+    told.cycle(QUARTER, until="samples")
+    owed, rest, *_ = told.rest(cycle_1_0=CHARGE_C / 4).steps
+    assert owed.label == "0.625"
+    assert rest.duration_s == pytest.approx(1350.0)
+
+
+def test_a_part_that_was_cut_goes_on_without_a_tomogram(told):
+    told.scan(STEPS[0])
+    told.cycle(QUARTER, until="samples")
+    rest = told.rest(cycle_1_0=CHARGE_C / 5).steps[0]
+    assert rest == replace(STEPS[1], duration_s=pytest.approx(1440.0))
+
+
+@pytest.mark.parametrize("until", ["projections", "failed"])
+def test_an_extra_scan_that_was_cut_is_taken_again_under_its_number(told, until):
+    told.scan(STEPS[0])
+    told.cycle(QUARTER, until="part")
+    extra = TomogramStep(1_000_007, scan_number=7, label="0.625")
+    told.scan(extra, until=until)
+    rest = told.rest()
+    assert rest.steps[0] == extra
+    assert rest.attempts[extra.index] == 1
+
+
+def test_an_extra_scan_is_not_owed_twice(told):
+    told.scan(STEPS[0])
+    told.cycle(QUARTER, until="part")
+    told.scan(TomogramStep(1_000_005, scan_number=5, label="0.625"))
+    assert isinstance(told.rest().steps[0], HalfCycleStep)
+    told.cycle(replace(QUARTER, label="0.75"), attempt=1, until="part")
+    assert told.rest().steps[0] == TomogramStep(1_000_006, 6, "0.75")
+
+
+@pytest.mark.parametrize(("guard", "label"), [(EVENT, "0.7"), (GUARD, None)])
+def test_a_voltage_event_is_followed_by_its_tomogram(told, guard, label):
+    told.scan(STEPS[0])
+    told.cycle(STEPS[1], until="failed", passed=0.4, acted_on="soft_short: flickers")
+    first = told.rest(guard=guard).steps[0]
+    assert getattr(first, "scan_number", None) == (5 if label else None)
+    assert label is None or first.label == label
+
+
+def test_the_label_of_an_event_counts_the_sub_steps_before(told):
+    cut = CyclingSettings(
+        current_density_ma_cm2=0.15,
+        half_cycle_duration_s=1800,
+        num_half_cycles=1,
+        sub_steps={1: (0.25, 0.75)},
+    )
+    steps = schedule(cut, area_cm2=0.0314159)
+    for step in steps[:3]:
+        told.cycle(step) if isinstance(step, HalfCycleStep) else told.scan(step)
+    told.cycle(steps[3], until="failed", passed=1 / 3, acted_on="soft_short: drop")
+    assert told.rest(steps, EVENT).steps[0].label == "0.75"
+
+
+def test_a_half_cycle_that_met_its_voltage_limit_is_not_topped_up(told):
+    told.scan(STEPS[0])
+    told.cycle(STEPS[1], until="outcome", passed=0.5, ended="Voltage")
+    assert told.rest().steps == STEPS[2:]
 
 
 def test_every_place_where_the_power_may_go_leaves_a_consistent_rest(tmp_path):

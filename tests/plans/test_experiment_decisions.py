@@ -1,5 +1,6 @@
 """What the experiment decides, with half-cycles and scans that end as told."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import bluesky.plan_stubs as bps
@@ -11,7 +12,7 @@ from plans import experiment as module
 from plans.half_cycle import HalfCycleOutcome
 from plans.schedule import schedule
 from plans.settings import CyclingSettings, ScanSettings
-from plans.steps import TomogramStep
+from plans.steps import EXTRA_STEP_INDEX, TomogramStep
 
 AREA_CM2 = 0.0314
 CURRENT_MA = 0.15 * AREA_CM2
@@ -45,7 +46,15 @@ def ended(elapsed_s=100.0, sign=1, **changes):
 def play(RE, monkeypatch, tmp_path):
     """Run an experiment in which runs end as given; return what it did."""
 
-    def run(half_cycles=(), scans=(), num_half_cycles=1, wish="", **changes):
+    def run(
+        half_cycles=(),
+        scans=(),
+        num_half_cycles=1,
+        wish="",
+        parts=lambda: 1,
+        left=None,
+        **changes,
+    ):
         cycles, failures = list(half_cycles), list(scans)
         did, notes = [], []
 
@@ -99,9 +108,13 @@ def play(RE, monkeypatch, tmp_path):
             }
         )
         wishes = SimpleNamespace(
-            stop_after_tomogram=lambda: wish, abort_reason=lambda: ""
+            stop_after_tomogram=wish if callable(wish) else lambda: wish,
+            abort_reason=lambda: "",
+            parts=parts,
         )
         steps = schedule(cycling, AREA_CM2)
+        if left is not None:
+            steps = left(steps)
         error, outcome = None, None
         try:
             outcome = RE(
@@ -216,3 +229,80 @@ def test_every_step_is_begun_before_it_is_done(play):
     ]
     assert kinds == expected
     assert isinstance(played.steps[-1], TomogramStep)
+
+
+def cycles(played):
+    return [d[1:3] for d in played.did if d[0] == "half_cycle"]
+
+
+def labels(played):
+    return [d[3] for d in played.did if d[0] == "tomogram"]
+
+
+def test_a_rule_that_wants_more_scans_cuts_the_half_cycles_from_then_on(play):
+    asked = iter([1, 4, 4, 4, 4])
+    played = play(num_half_cycles=2, parts=lambda: next(asked))
+
+    assert cycles(played) == [
+        (0, 100.0),
+        *[(attempt, pytest.approx(25.0)) for attempt in range(4)],
+    ]
+    assert labels(played) == ["0", "1", "1.125", "1.25", "1.375", "1.5"]
+    assert [d[2] for d in played.did if d[0] == "tomogram"] == [0, 1, 3, 4, 5, 2]
+    charge_c = CURRENT_MA * 1e-3 * 200
+    assert played.outcome.gross_charge_c == pytest.approx(charge_c)
+    assert (played.outcome.half_cycles, played.outcome.tomograms) == (2, 6)
+    assert [note[:2] for note in played.notes if note[0] == "failed"] == []
+
+
+def test_parts_that_are_planned_and_parts_that_are_wished_for_meet(play):
+    played = play(parts=lambda: 4, sub_steps={1: (0.3, 0.7)})
+    assert [duration for _, duration in cycles(played)] == pytest.approx(
+        [25.0, 5.0, 20.0, 25.0, 25.0]
+    )
+    assert labels(played) == ["0", "0.625", "0.65", "0.75", "0.875", "1"]
+
+
+def test_an_event_within_a_sub_step_is_labelled_by_the_whole_half_cycle(play):
+    half = [ended(50.0), ended(10.0, tomogram="dV"), ended(40.0)]
+    played = play(half, sub_steps={1: 2})
+    assert labels(played) == ["0", "0.75", "0.8", "1"]
+
+
+def test_a_resumed_half_cycle_keeps_its_labels_and_its_cuts(play):
+    def left(steps):
+        return [replace(steps[1], duration_s=60.0), *steps[2:]]
+
+    # 40 % had passed: 10 % were due to the cut, the event comes at 75 %
+    played = play(
+        [ended(10.0), ended(25.0, tomogram="dV"), ended(25.0)],
+        left=left,
+        parts=lambda: 2,
+    )
+    assert [d for _, d in cycles(played)] == pytest.approx([10.0, 50.0, 25.0])
+    assert labels(played) == ["0.75", "0.875", "1"]
+
+
+def test_a_scan_that_was_owed_comes_before_the_rest(play):
+    extra = TomogramStep(EXTRA_STEP_INDEX + 7, 7, "0.75")
+
+    def left(steps):
+        return [extra, replace(steps[1], duration_s=50.0), *steps[2:]]
+
+    played = play(left=left, num_half_cycles=2)
+    assert played.did[0] == ("tomogram", 0, 7, "0.75")
+    assert played.did[1][:3] == ("half_cycle", 0, 50.0)
+
+
+def test_a_voltage_limit_in_a_part_ends_the_half_cycle(play):
+    played = play([ended(20.0, end_reason="Voltage")], parts=lambda: 2)
+    assert labels(played) == ["0", "1"]
+
+
+def test_a_wish_to_stop_is_met_between_the_parts_of_a_half_cycle(play):
+    said = iter(["", "the rules", "the rules"])
+    played = play(parts=lambda: 4, wish=lambda: next(said))
+    assert labels(played) == ["0", "0.625"]
+    assert played.outcome.kind == "stopped"
+    assert played.outcome.reason == "stopped after scan 0.625: the rules"
+    assert played.outcome.gross_charge_c == pytest.approx(CURRENT_MA * 1e-3 * 25)

@@ -45,6 +45,9 @@ class Wants:
     def abort_reason(self):
         return "lunch"
 
+    def parts(self):
+        return 1
+
 
 class Layout:
     def __init__(self, directory):

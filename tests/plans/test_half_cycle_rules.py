@@ -3,12 +3,12 @@
 import pytest
 from pydantic import ValidationError
 
-from plans.rules import Decision, StopRule, decide, unmeasured
+from plans.rules import Decision, Rule, decide, unmeasured
 
 
-def rule(**changes: object) -> StopRule:
+def rule(**changes: object) -> Rule:
     values = {"quantity": "filling_fraction", "is": "above", "threshold": 0.08}
-    return StopRule.model_validate({**values, **changes})
+    return Rule.model_validate({**values, **changes})
 
 
 def test_the_first_rule_that_holds_decides() -> None:
@@ -51,3 +51,29 @@ def test_a_rule_may_want_several_steps_in_a_row() -> None:
 def test_an_unknown_quantity_is_refused() -> None:
     with pytest.raises(ValidationError, match="filling_fraction"):
         rule(quantity="filling")
+
+
+MORE = {"quantity": "crack_fraction", "threshold": 0.1, "decide": "scan more often"}
+
+
+def test_scanning_more_often_is_decided_once_and_hides_no_later_rule() -> None:
+    more, stop = rule(**MORE, parts=4), rule(threshold=0.3)
+    cracked = {"crack_fraction": 0.2, "filling_fraction": 0.1}
+    decision = decide([more, stop], [cracked])
+    assert (decision.decide, decision.rule) == ("scan more often", more)
+    assert decision.reason == (
+        "crack_fraction above 0.1: scan more often, in 4 parts (crack_fraction is 0.2)"
+    )
+    assert decide([more, stop], [cracked], parts=4).decide == "go on"
+    full = {"crack_fraction": 0.2, "filling_fraction": 0.4}
+    assert decide([more, stop], [full], parts=4).rule == stop
+    finer = rule(**MORE, parts=5)
+    assert decide([finer], [cracked], parts=4).rule == finer
+
+
+@pytest.mark.parametrize(
+    "wrong", [MORE, {**MORE, "parts": 1}, {"parts": 3}, {"decide": "go on", "parts": 3}]
+)
+def test_parts_belong_to_scanning_more_often(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValidationError, match="parts"):
+        rule(**wrong)
