@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -19,6 +20,8 @@ SILENT_MIN_S = 5.0
 WATCH_PERIOD_S = 0.5
 # The last frame's count may arrive after the news that the file is closed.
 CLOSED_GRACE_S = 1.0
+
+logger = logging.getLogger(__name__)
 
 
 class FramesStatus(DeviceStatus):
@@ -191,6 +194,7 @@ class FramesStatus(DeviceStatus):
             self.set_finished()
             return
         if stop:
+            logger.warning("%s", error)
             self.device.stop()  # type: ignore[union-attr]
         self.set_exception(error)
 

@@ -7,6 +7,7 @@ nothing is ever suspended or replayed.
 
 from __future__ import annotations
 
+import logging
 import shutil
 import threading
 import time
@@ -23,6 +24,8 @@ WATCH_PERIOD_S = 0.5
 STALL_S = 3.0
 # Time for the camera to wait for triggers and the motor to begin.
 START_S = 15.0
+
+logger = logging.getLogger(__name__)
 
 
 class Guard:
@@ -64,6 +67,8 @@ class Guard:
         if error is None:
             status.set_finished()
         else:
+            # Before anything reacts: the log then tells how long the reaction took.
+            logger.warning("%s: %s", self.name, error)
             status.set_exception(error)
 
     def _begin(self) -> None:

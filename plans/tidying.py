@@ -47,6 +47,7 @@ def tidied(
     except GeneratorExit:
         raise
     except Exception as error:
+        logger.warning("it ends: %s", describe(error))
         try:
             yield from tidy()
         except REQUESTS:

@@ -1,18 +1,127 @@
 """Each fault at each phase: full safe state, whole files, a journal that says why.
 
 A handful of cases run by default; the rest is marked slow (``make faults``). The bench
-is in ``conftest.py``.
+is in ``conftest.py``. After each abort or alarm a process of its own sees when the
+hardware is safe; the wall times are printed as a table at the end.
 """
 
+import os
 import re
 import signal
+import subprocess
+import sys
 import threading
 import time
 from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
 
 import pytest
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
+
+# --- how long it takes to be safe -----------------------------------------------------
+
+WATCHER = Path(__file__).with_name("watch_pvs.py")
+# What the program says on its own when a guard trips, frames fail or a plan ends.
+ALARM = re.compile(
+    r"^(?P<time>\S+ \S+) (WARNING|ERROR) .*? (devices|plans)\.\w+: (?P<text>.*)$"
+)
+
+
+class Watch:
+    """Notes when each device is safe; `struck` begins to count."""
+
+    def __init__(self, bench):
+        pvs = bench.beamline.pvs
+        self._bench = bench
+        # Enumerations come as their index.
+        self._safe = {
+            pvs.potentiostat + "Relay_RBV": ("relay", "0"),
+            pvs.shutter + "STA": ("shutter", "3"),
+            pvs.rotation + ".DMOV": ("stage", "1"),
+            pvs.camera + "cam1:Acquire": ("camera", "0"),
+            pvs.camera + "HDF1:Capture": ("file", "0"),
+        }
+        self._log = bench.directory / "pvs.txt"
+        with open(self._log, "wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, WATCHER, *self._safe],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                env={**os.environ, **bench.beamline.environment},
+            )
+        self._since_s = None
+        self._asked = False
+
+    def struck(self, *, asked=False):
+        """Count from now on: from here if `asked` to end, else from the first alarm."""
+        self._since_s, self._asked = time.time(), asked
+
+    def close(self):
+        self._process.communicate(timeout=10)
+
+    def delays_s(self):
+        """Return the time each device took to be safe, and what began it."""
+        began_s, what = self._began()
+        if began_s is None:
+            return None
+        delays_s = {}
+        for pv, (name, safe) in self._safe.items():
+            changes = [(t, value) for t, p, value in self._changes() if p == pv]
+            before = [value for t, value in changes if t <= began_s]
+            if before and before[-1] == safe:
+                delays_s[name] = 0.0
+                continue
+            later = [t for t, value in changes if t > began_s and value == safe]
+            delays_s[name] = later[0] - began_s if later else float("nan")
+        return what, delays_s
+
+    def _changes(self):
+        for line in self._log.read_text().splitlines():
+            time_s, pv, value = line.split("\t")
+            yield float(time_s), pv, value
+
+    def _began(self):
+        if self._since_s is None:
+            return None, ""
+        if self._asked:
+            return self._since_s, "asked"
+        if self._bench.layout.log_file.exists():
+            for line in self._bench.layout.log_file.read_text().splitlines():
+                if match := ALARM.match(line):
+                    at = datetime.strptime(match["time"], "%Y-%m-%d %H:%M:%S,%f")
+                    if at.timestamp() >= self._since_s:
+                        return at.timestamp(), match["text"][:40]
+        return None, ""
+
+
+@pytest.fixture(scope="module")
+def table(request):
+    """Rows of the table that is printed once all cases have run."""
+    rows = []
+    yield rows
+    terminal = request.config.pluginmanager.get_plugin("terminalreporter")
+    terminal.write_line("\nwall time from alarm to safe state (s)")
+    heads = ("relay", "shutter", "stage", "camera", "file")
+    terminal.write_line(
+        f"{'case':58}" + "".join(f"{h:>9}" for h in heads) + "  begun by"
+    )
+    for name, what, delays_s in rows:
+        cells = "".join(f"{delays_s[head]:9.2f}" for head in heads)
+        terminal.write_line(f"{name:58}{cells}  {what}")
+    worst_s = [value for _, _, d in rows for value in d.values() if value == value]
+    if worst_s:
+        terminal.write_line(f"largest of {len(rows)} cases: {max(worst_s):.2f} s")
+
+
+@pytest.fixture
+def watch(bench, table, request):
+    watch = Watch(bench)
+    yield watch
+    watch.close()
+    if (result := watch.delays_s()) is not None:
+        table.append((request.node.name, *result))
 
 
 @pytest.mark.slow
@@ -38,15 +147,20 @@ STOPS = [
         (signal.SIGINT, "open circuit", pytest.mark.slow),
         (signal.SIGTERM, "half-cycle", pytest.mark.slow),
         (signal.SIGTERM, "scan", pytest.mark.slow),
+        (signal.SIGTERM, "flats", pytest.mark.slow),
+        (signal.SIGTERM, "return", pytest.mark.slow),
+        (signal.SIGTERM, "open circuit", pytest.mark.slow),
+        (signal.SIGHUP, "half-cycle", pytest.mark.slow),
         (signal.SIGHUP, "scan", pytest.mark.slow),
     ]
 ]
 
 
 @pytest.mark.parametrize(("number", "phase"), STOPS)
-def test_asked_to_stop(bench, number, phase):
+def test_asked_to_stop(bench, watch, number, phase):
     bench.start()
     bench.reach(phase)
+    watch.struck(asked=True)
     bench.program.send_signal(number)
     assert bench.wait_for_end() == 1, bench.story()
     assert bench.unsafe() == {}, bench.story()
@@ -56,9 +170,28 @@ def test_asked_to_stop(bench, number, phase):
 
 
 @pytest.mark.slow
-def test_asked_twice_is_as_safe_as_once(bench):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_asked_to_stop_while_it_closes(bench, watch, number):
+    """All is taken: either end is true, and the record says which."""
     bench.start()
-    bench.reach("scan")
+    bench.reach("closing")
+    watch.struck(asked=True)
+    bench.program.send_signal(number)
+    exit_code = bench.wait_for_end()
+    assert bench.unsafe() == {}, bench.story()
+    ended = bench.check_record()
+    outcome = ended.details["outcome"]
+    assert outcome in ("done", "stopped"), bench.story()
+    assert exit_code == (0 if outcome == "done" else 1), bench.story()
+    assert bench.tomograms() == ["0", "1"], bench.story()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("phase", ["half-cycle", "scan", "return"])
+def test_asked_twice_is_as_safe_as_once(bench, watch, phase):
+    bench.start()
+    bench.reach(phase)
+    watch.struck(asked=True)
     bench.program.send_signal(signal.SIGINT)
     threading.Event().wait(0.1)
     bench.program.send_signal(signal.SIGINT)
@@ -68,7 +201,7 @@ def test_asked_twice_is_as_safe_as_once(bench):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("phase", ["half-cycle", "open circuit", "scan"])
+@pytest.mark.parametrize("phase", ["half-cycle", "open circuit", "scan", "return"])
 def test_killed_program_leaves_an_open_cell_by_the_instrument_alone(bench, phase):
     bench.start()
     bench.reach(phase)
@@ -115,7 +248,12 @@ class Case:
     def name(self):
         return f"{self.fault}-{self.phase}"
 
+    @property
+    def of_cell(self):
+        return self.fault in CELL_FAULTS
 
+
+CELL_FAULTS = ("short_circuit", "compliance", "wrong_polarity", "stale_voltage")
 CASES = [
     # camera and its writer
     Case("dropped_frame", "flats", "done", r"frame|flats"),
@@ -129,10 +267,12 @@ CASES = [
     Case("disk_full", "flats", "failed", r"(?i)space|full|writ", ()),
     Case("disk_full", "scan", "failed", r"(?i)space|full|writ", ()),
     Case("disk_full", "half-cycle", "failed", r"(?i)space|full|writ", ("0",)),
+    Case("disk_full", "return", "failed", r"(?i)space|full|writ", ("0",)),
     # stages and shutter
     Case("stage_stall", "flats", "done", r"(?s)rotation.*retake scan 0"),
     Case("stage_stall", "scan", "done", r"(?s)rotation|angle.*retake scan 0"),
     Case("stage_stall", "return", "done", r""),
+    Case("stage_stall", "closing", "done", r""),
     Case("limit_hit", "scan", "done", r"(?s)limit.*retake scan 0"),
     Case("shutter_stuck_closed", "idle", "failed", r"shutter", ()),
     Case("shutter_stuck_closed", "half-cycle", "failed", r"shutter", ("0",)),
@@ -143,6 +283,7 @@ CASES = [
     Case("beam_dump", "scan", "done", r"(?i)beam|ring", clear_after_s=4),
     Case("beam_dump", "return", "done", r"", clear_after_s=4),
     Case("beam_dump", "half-cycle", "done", r"", clear_after_s=1),
+    Case("beam_dump", "closing", "done", r"", clear_after_s=1),
     Case("beam_dump", "open circuit", "done", r"(?i)beam|ring", clear_after_s=4),
     Case("top_up", "flats", "done", r""),
     Case("top_up", "scan", "done", r""),
@@ -163,13 +304,16 @@ def parametrised(case):
 
 
 @pytest.mark.parametrize("case", [parametrised(case) for case in CASES])
-def test_fault(bench, case):
+def test_fault(bench, watch, case):
     if case.phase == "idle":
+        watch.struck()
         bench.fault(case.fault)
         bench.start()
     else:
         bench.start()
         bench.reach(case.phase)
+        # A cell's fault is its own alarm: the instrument may act before the program.
+        watch.struck(asked=case.phase == "half-cycle" and case.of_cell)
         bench.fault(case.fault)
     if case.clear_after_s is not None:
         threading.Event().wait(case.clear_after_s)
@@ -198,7 +342,9 @@ def test_lost_beam_before_the_start_is_refused(bench):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("phase", ["half-cycle", "flats", "scan", "open circuit"])
+@pytest.mark.parametrize(
+    "phase", ["half-cycle", "flats", "scan", "return", "open circuit"]
+)
 def test_dead_ioc_is_told_as_it_is(bench, phase):
     bench.start()
     bench.reach(phase)
