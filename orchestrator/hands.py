@@ -13,32 +13,43 @@ import sys
 import termios
 import threading
 import tty
-from collections.abc import Callable
-from typing import Any, Self
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol, Self
 
 _log = logging.getLogger(__name__)
 
 ANSWER_TIMEOUT_S = 60.0
+POLL_S = 0.2
+ANSWERS = ("t", "s", "g")
 QUESTION = (
     "Ctrl-C: press t to finish this tomogram and stop, s to stop now safely, g to go "
     "on; Ctrl-C again stops at once"
 )
 
 
+class Display(Protocol):
+    """What shows one line each to the operator: `orchestrator.state`."""
+
+    def ask(self, question: str) -> None:
+        """Show a question until it is asked with an empty one."""
+
+    def notice(self, text: str) -> None:
+        """Show what the operator may want to know."""
+
+    def alarm(self, text: str) -> None:
+        """Show what the operator must know; it stays."""
+
+
 class OperatorHands:
     """Turns signals into wishes; a context manager for the main thread.
 
     It is the `plans.wishes.Wishes` of the plans.
-
-    Parameters
-    ----------
-    tell : callable
-        Shows one line to the operator.
     """
 
-    def __init__(self, tell: Callable[[str], None]):
+    def __init__(self, display: Display):
         self.asked_to_end = threading.Event()
-        self._tell = tell
+        self._display = display
         self._lock = threading.Lock()
         self._after_tomogram = ""
         self._now = ""
@@ -113,8 +124,15 @@ class OperatorHands:
     # --- actions ---------------------------------------------------------------------
 
     def _ask(self) -> None:
-        self._tell(QUESTION)
-        answer = _one_key(ANSWER_TIMEOUT_S, self._asking)
+        try:
+            with _single_keys() as descriptor:
+                # What was typed before is gone now: only an answer can be one.
+                self._display.ask(QUESTION)
+                answer = _answer(descriptor, ANSWER_TIMEOUT_S, self._asking)
+        except (OSError, termios.error):  # the terminal went away while it asked
+            _log.exception("no answer could be read")
+            answer = ""
+        self._display.ask("")
         if not self._asking.is_set():
             return
         self._asking.clear()
@@ -123,11 +141,11 @@ class OperatorHands:
         elif answer == "s":
             self._stop_now("stopped at the terminal")
         else:
-            self._tell("it goes on" + ("" if answer else ": no answer came"))
+            self._display.notice("it goes on" + ("" if answer else ": no answer came"))
 
     def _stop_later(self, why: str) -> None:
         self._after_tomogram = f"stopped after a tomogram ({why})"
-        self._tell("it stops after the next tomogram")
+        self._display.alarm("it stops after the next tomogram")
 
     def _stop_now(self, why: str) -> None:
         with self._lock:
@@ -141,7 +159,7 @@ class OperatorHands:
             except Exception:  # the plan's finaliser opens it too
                 _log.exception("the cell could not be opened at once")
         if first:
-            self._tell(f"{why}: going to the safe state")
+            self._display.alarm(f"{why}: going to the safe state")
         self.asked_to_end.set()
         if first and abort is not None:
             try:
@@ -157,17 +175,28 @@ def _at_a_terminal() -> bool:
         return False
 
 
-def _one_key(timeout_s: float, asking: threading.Event) -> str:
-    """Return one key pressed at the terminal, empty if none came in time."""
+@contextmanager
+def _single_keys() -> Iterator[int]:
+    """Let the terminal give each key as it is pressed; Ctrl-C stays a signal."""
     descriptor = sys.stdin.fileno()
     before = termios.tcgetattr(descriptor)
+    tty.setcbreak(descriptor)
     try:
-        tty.setcbreak(descriptor)
-        for _ in range(round(timeout_s / 0.2)):
-            if not asking.is_set():
-                return ""
-            if select.select([descriptor], [], [], 0.2)[0]:
-                return os.read(descriptor, 1).decode(errors="replace").lower()
-        return ""
+        yield descriptor
     finally:
         termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
+
+
+def _answer(descriptor: int, timeout_s: float, asking: threading.Event) -> str:
+    """Return one of the keys asked for, empty if none came in time."""
+    for _ in range(round(timeout_s / POLL_S)):
+        if not asking.is_set():
+            return ""
+        if not select.select([descriptor], [], [], POLL_S)[0]:
+            continue
+        key = os.read(descriptor, 1).decode(errors="replace").lower()
+        if key in ANSWERS:  # a slip of the hand is no answer
+            return key
+        if not key:  # the terminal is gone
+            return ""
+    return ""

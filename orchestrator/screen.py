@@ -187,6 +187,8 @@ def draw(snapshot: Snapshot, width: int, height: int) -> RenderableType:
         Text(f" {_clock(alarm.time_s)}  {alarm.text}", style=_LEVEL_STYLE["alarm"])
         for alarm in snapshot.alarms
     )
+    if snapshot.question:
+        rows.append(Text(f" {snapshot.question} ", style="bold black on cyan"))
     rows.append(_panel(_steps(snapshot, width), _step_title(snapshot), width))
     cell = _panel(_cell(snapshot, width), "Cell and beam", width)
     measured = _panel(_measured(snapshot), _measured_title(snapshot), width)
@@ -200,7 +202,7 @@ def draw(snapshot: Snapshot, width: int, height: int) -> RenderableType:
     else:
         rows.extend([cell, measured])
     rows.append(_panel(_analysis(snapshot), "Analysis", width))
-    used = len(snapshot.alarms) + (20 if wide else 28)
+    used = len(snapshot.alarms) + bool(snapshot.question) + (20 if wide else 28)
     room = max(min(height - used, 20), 3) if height else 8
     rows.append(_panel(_log_lines(snapshot.entries[-room:]), "Log", width))
     return Group(*rows)

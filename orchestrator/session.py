@@ -131,7 +131,7 @@ class Session:
             beamline=experiment.beamline.name,
             on_fault=self._warn,
         )
-        self.hands = OperatorHands(self.state.alarm)
+        self.hands = OperatorHands(self.state)
         self.rulebook = Rulebook(
             experiment.rules,
             self.hands,

@@ -111,6 +111,7 @@ class Snapshot:
     analysis: AnalysisStatus
     entries: tuple[Entry, ...]
     alarms: tuple[Entry, ...]
+    question: str
     outcome: str | None
     reason: str
 
@@ -192,6 +193,7 @@ class ExperimentState:
         self._analysis = AnalysisStatus()
         self._entries: deque[Entry] = deque(maxlen=ENTRIES)
         self._alarms: deque[Entry] = deque(maxlen=5)
+        self._question = ""
         self._number = 0
 
     # --- the plan of the experiment -------------------------------------------
@@ -280,6 +282,14 @@ class ExperimentState:
             now_s = self._clock() if at_s is None else at_s
             self._add("alarm", text, now_s)
             self._alarms.append(self._entries[-1])
+
+    def ask(self, question: str) -> None:
+        """Show a question to the operator; an empty one takes it away."""
+        with self.changed:
+            self._question = question
+            if question:
+                self._add("warning", question, self._clock())
+            self.changed.notify_all()
 
     def finished(self, outcome: str, reason: str, *, at_s: float | None = None) -> None:
         """Note the end of the experiment.
@@ -564,6 +574,7 @@ class ExperimentState:
                 analysis=self._analysis,
                 entries=tuple(self._entries),
                 alarms=tuple(self._alarms),
+                question=self._question,
                 outcome=self._outcome,
                 reason=self._reason,
             )

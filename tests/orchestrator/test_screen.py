@@ -147,6 +147,15 @@ def test_alarm_stays_after_many_log_lines(state):
     assert len(state.snapshot().entries) <= 200
 
 
+def test_a_question_is_shown_until_it_is_answered(state):
+    state.ask("Ctrl-C: press t, s or g")
+    assert rendered(state).count("press t, s or g") == 2  # on top, and in the log
+    state.ask("")
+    for number in range(40):
+        state.decide(f"decision {number}")
+    assert "press t, s or g" not in rendered(state)
+
+
 def test_measured_and_failed_tomograms_are_counted_and_explained(state):
     state.message(WorkerReady(3.2))
     state.document(
