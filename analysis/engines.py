@@ -45,6 +45,7 @@ def engine(
     padding: str = "zero",
     size_px: int | None = None,
     threads: int | None = None,
+    passes: int = 1,
 ) -> Engine:
     """Return an engine for one geometry; see `Gridrec` for the parameters.
 
@@ -76,6 +77,7 @@ def engine(
         padding=padding,
         size_px=size_px,
         threads=threads,
+        passes=passes,
     )
 
 

@@ -21,6 +21,7 @@ doi:10.1137/18M120885X (tiles).
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -64,6 +65,9 @@ class Gridrec:
         Rows and columns of a slice; the width of the detector if absent.
     threads : int, optional
         All processors if absent.
+    passes : int
+        Shares of the angles that are gridded one after the other; more need less
+        memory and a little more time, see `memory_bytes`.
 
     Notes
     -----
@@ -85,6 +89,7 @@ class Gridrec:
         padding: str = "zero",
         size_px: int | None = None,
         threads: int | None = None,
+        passes: int = 1,
     ) -> None:
         if width_px < 2:
             raise ValueError(f"width is {width_px} px; a projection has at least 2")
@@ -115,13 +120,19 @@ class Gridrec:
         self._weights = angle_weights(angles_deg).astype(np.float32)
         self._grid_size = _grid_size(self._size)
         self._table, self._deapodisation = _kernel_tables(self._size, self._grid_size)
-        self._runs = _Runs(self._cos, self._sin, self._padded, self._grid_size)
-
-    @property
-    def memory_bytes(self) -> int:
-        """What one batch takes beside its sinograms and slices."""
-        rays = 4 * len(self._cos) * self._padded * LANES
-        return rays + 8 * PAIRS * self._grid_size**2
+        self._passes = [
+            _Pass(
+                slice(start, start + share),
+                _Runs(
+                    self._cos[start : start + share],
+                    self._sin[start : start + share],
+                    self._padded,
+                    self._grid_size,
+                ),
+            )
+            for share in [_angles_per_pass(len(self._cos), passes)]
+            for start in range(0, len(self._cos), share)
+        ]
 
     def reconstruct(
         self, sinograms: NDArray[np.float32], out: NDArray[np.float32] | None = None
@@ -208,16 +219,34 @@ class Gridrec:
         transfer: NDArray[np.complex64],
         out: NDArray[np.float32],
     ) -> None:
-        num_angles, number = len(self._cos), len(sinograms)
+        number = len(sinograms)
         pairs = (number + 1) // 2
         rays, grid = buffers.rays, buffers.grid
+        grids = grid[:pairs].view(np.float32)
 
-        def filter_block(start: int) -> None:
-            stop = min(start + ANGLES_PER_BLOCK, num_angles)
-            spectra = np.empty((pairs, stop - start, self._padded), np.complex64)
-            _pack(sinograms, start, self._beside, spectra)
-            spectra = _fft(spectra, axis=2)
-            _filter_into_lanes(spectra, transfer, self._weights, rays, start)
+        def grid_angles(some: _Pass) -> None:
+            first, last = some.angles.start, min(some.angles.stop, len(self._cos))
+
+            def filter_block(start: int) -> None:
+                stop = min(start + ANGLES_PER_BLOCK, last)
+                spectra = np.empty((pairs, stop - start, self._padded), np.complex64)
+                _pack(sinograms, start, self._beside, spectra)
+                spectra = _fft(spectra, axis=2)
+                _filter_into_lanes(
+                    spectra, transfer, self._weights, rays, start, start - first
+                )
+
+            runs = some.runs
+
+            def spread(tiles: NDArray[np.int32]) -> None:
+                _spread(
+                    tiles, runs.step_x, runs.step_y, self._padded, self._table,
+                    runs.start, runs.angle, runs.first, runs.length, rays, grids,
+                )  # fmt: skip
+
+            _each(pool, filter_block, range(first, last, ANGLES_PER_BLOCK))
+            for colour in runs.colours(self._threads):
+                _each(pool, spread, colour)
 
         def slices_of(pair: int) -> None:
             second = min(2 * pair + 1, number - 1)
@@ -228,19 +257,9 @@ class Gridrec:
                 out[second] if second > 2 * pair else buffers.spare,
             )
 
-        runs = self._runs
-        grids = grid[:pairs].view(np.float32)
-
-        def spread(tiles: NDArray[np.int32]) -> None:
-            _spread(
-                tiles, runs.step_x, runs.step_y, self._padded, self._table,
-                runs.start, runs.angle, runs.first, runs.length, rays, grids,
-            )  # fmt: skip
-
-        _each(pool, filter_block, range(0, num_angles, ANGLES_PER_BLOCK))
         _each(pool, lambda pair: grid[pair].fill(0), range(pairs))
-        for colour in self._runs.colours(self._threads):
-            _each(pool, spread, colour)
+        for some in self._passes:
+            grid_angles(some)
         _each(pool, slices_of, range(pairs))
 
 
@@ -249,8 +268,9 @@ class _Buffers:
 
     def __init__(self, geometry: Gridrec, number: int) -> None:
         pairs = (number + 1) // 2
-        num_angles, padded = len(geometry._cos), geometry._padded  # noqa: SLF001 same module
+        padded, first = geometry._padded, geometry._passes[0]  # noqa: SLF001 same module
         size, grid_size = geometry._size, geometry._grid_size  # noqa: SLF001 same module
+        num_angles = len(first.runs.step_x)
         self.rays = np.zeros((num_angles, padded * LANES), np.float32)
         self.grid = np.empty((pairs, grid_size, grid_size), np.complex64)
         self.spare = np.empty((size, size), np.float32)
@@ -308,6 +328,42 @@ class _Runs:
             )
             shared.append([part for part in np.split(busy, cuts) if len(part)])
         return shared
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """Angles that are gridded together."""
+
+    angles: slice
+    runs: _Runs
+
+
+def memory_bytes(
+    num_angles: int,
+    width_px: int,
+    rotation_axis_px: float,
+    *,
+    size_px: int,
+    slices: int,
+    passes: int,
+    threads: int,
+) -> int:
+    """Return what a batch of at most `LANES` slices takes beside its input and output.
+
+    Parameters are those of `Gridrec`.
+    """
+    padded = _padded_length(width_px, rotation_axis_px, size_px)
+    grid_size = _grid_size(size_px)
+    rays = 4 * _angles_per_pass(num_angles, passes) * padded * LANES
+    grids = 8 * -(-slices // 2) * grid_size**2
+    # Each thread transforms half of the columns of a grid beside it.
+    return rays + grids + threads * 4 * grid_size * size_px
+
+
+def _angles_per_pass(num_angles: int, passes: int) -> int:
+    if passes < 1:
+        raise ValueError(f"passes is {passes}; it must be at least 1")
+    return -(-num_angles // passes)
 
 
 def _each(
@@ -455,11 +511,11 @@ def _pack(sinograms, start, beside, spectra):
 
 
 @njit(cache=True, nogil=True, fastmath=True)
-def _filter_into_lanes(spectra, transfer, weights, rays, start):
+def _filter_into_lanes(spectra, transfer, weights, rays, start, row):
     """Multiply by the filter and lay the pairs side by side, lane after lane."""
     pairs, angles, padded = spectra.shape
     for i in range(angles):
-        ray = rays[start + i]
+        ray = rays[row + i]
         weight = weights[start + i]
         for k0 in range(0, padded, 128):
             for p in range(pairs):

@@ -1,5 +1,6 @@
 """Takes in the frames of one scan as they come: normalised, stored, previewed."""
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,10 @@ from numpy.typing import NDArray
 from analysis.binning import binned
 from analysis.distortion import Unwarp
 from analysis.errors import DataError
+from analysis.flat_drift import FlatDrift, flat_weights
+from analysis.memory import PREVIEW_FRAC, STORE_FRAC, share_bytes
 from analysis.normalise import (
+    MAX_BAD_FRAC,
     FlatField,
     FrameAverage,
     PixelCounts,
@@ -21,8 +25,8 @@ from analysis.preview import PreviewStack
 from analysis.settings import ReconstructionSettings
 from analysis.sinogram_store import SinogramStore
 
-STORE_FRAC = 0.25
-"""Share of the memory limit that sinograms may take before they go to disk."""
+MAX_DRIFT = 0.5
+"""Logarithm of the beam's change between groups of flats; more is no drift."""
 
 
 class ScanIngest(AbstractContextManager["ScanIngest"]):
@@ -41,6 +45,8 @@ class ScanIngest(AbstractContextManager["ScanIngest"]):
         Where sinograms go that do not fit in memory.
     with_preview : bool
         Whether previews will be asked for.
+    in_memory : bool
+        False sends the sinograms to disk, however few they are.
     """
 
     def __init__(
@@ -52,7 +58,9 @@ class ScanIngest(AbstractContextManager["ScanIngest"]):
         directory: Path,
         *,
         with_preview: bool = True,
+        in_memory: bool = True,
     ) -> None:
+        self._in_memory = in_memory
         self._with_preview = with_preview
         self.name = name
         self.num_angles = num_angles
@@ -68,6 +76,7 @@ class ScanIngest(AbstractContextManager["ScanIngest"]):
         self._unwarp: Unwarp | None = None
         self._phase: PhaseRetrieval | None = None
         self._read = self._wanted = slice(0, 0)
+        self._air_corrected = np.zeros(num_angles, bool)
         self._clamped = 0
         self._non_finite = 0
 
@@ -105,11 +114,16 @@ class ScanIngest(AbstractContextManager["ScanIngest"]):
             height,
             width,
             directory=self._directory,
-            memory_limit_bytes=int(settings.memory_limit_gib * 2**30 * STORE_FRAC),
+            memory_limit_bytes=share_bytes(settings.memory_limit_gib, STORE_FRAC),
+            in_memory=self._in_memory,
         )
         if self._with_preview:
             self._preview = PreviewStack(
-                self.num_angles, height, width, self._pixel_size_um * factor
+                self.num_angles,
+                height,
+                width,
+                self._pixel_size_um * factor,
+                memory_limit_bytes=share_bytes(settings.memory_limit_gib, PREVIEW_FRAC),
             )
 
     @property
@@ -131,6 +145,7 @@ class ScanIngest(AbstractContextManager["ScanIngest"]):
         self._non_finite += non_finite
         if self._unwarp is not None:
             attenuation = self._unwarp(attenuation)
+        air = False
         if settings.air_columns_px:
             air = remove_air_background(
                 attenuation, settings.air_columns_px, settings.air_tolerance
@@ -140,8 +155,70 @@ class ScanIngest(AbstractContextManager["ScanIngest"]):
             attenuation = self._phase(attenuation)
         attenuation = binned(attenuation, settings.binning)
         store.put(index, attenuation)
+        self._air_corrected[index] = air
         if self._preview is not None:
             self._preview.put(index, attenuation)
+
+    def correct_drift(
+        self,
+        first_at: float,
+        later: Sequence[tuple[float, FrameAverage]],
+        times: NDArray[np.float64],
+    ) -> None:
+        """Interpolate in time between the flats that came first and later ones.
+
+        Parameters
+        ----------
+        first_at : float
+            Middle of the flats that came first.
+        later : sequence of (float, FrameAverage)
+            Middle and flats of each later group, in order.
+        times : ndarray, shape (angle,)
+            Of each projection, on the same clock.
+        """
+        weights = flat_weights([first_at, *(at for at, _ in later)], times)[:, 1:]
+        air = self._air_corrected[:, None]
+        changes, shares = [], []
+        for index, (_, flats) in enumerate(later):
+            change = self._change(flats)
+            share = weights[:, index : index + 1]
+            if np.any(share[air]):
+                clean = change.copy()
+                remove_air_background(clean, self._settings.air_columns_px, np.inf)
+                changes.append(self._shaped(clean))
+                shares.append(np.where(air, share, 0))
+            if np.any(share[~air]):
+                changes.append(self._shaped(change))
+                shares.append(np.where(air, 0, share))
+        if changes:
+            self.store.drift = FlatDrift(
+                np.stack(changes), np.concatenate(shares, axis=1), 1 + len(later)
+            )
+
+    def _change(self, flats: FrameAverage) -> NDArray[np.float32]:
+        """Return the attenuation of later flats against the first, rows cut out."""
+        if self._flat_field is None:
+            raise DataError(f"{self.name}: flats came later, but none before")
+        flat = flats.mean()
+        change = np.empty(self._flat_field.shape, np.float32)
+        self._flat_field.attenuation(flat[self._read], change)
+        wrong = np.abs(change) > MAX_DRIFT
+        if wrong.mean() > MAX_BAD_FRAC:
+            raise DataError(
+                f"{self.name}: {flats.name} differ from the first flats by a factor "
+                f"of {np.exp(-np.median(change)):.3g} (median; allowed "
+                f"{np.exp(-MAX_DRIFT):.2g} to {np.exp(MAX_DRIFT):.2g}); was the beam "
+                "lost or the sample not out?"
+            )
+        change[wrong] = np.median(change)
+        if self._unwarp is not None:
+            change = self._unwarp(change)
+        return change
+
+    def _shaped(self, change: NDArray[np.float32]) -> NDArray[np.float32]:
+        if self._phase is not None:
+            change = self._phase(change)
+        return binned(change, self._settings.binning)
 
     def _rows(self, height: int) -> slice:
         if self._settings.rows is None:
@@ -167,9 +244,10 @@ class ScanIngest(AbstractContextManager["ScanIngest"]):
             raise DataError(f"{self.name}: nothing to draw a preview from")
         return self._preview
 
-    def end_preview(self) -> None:
-        """Let go of what previews are drawn from: a quarter of the frames' pixels."""
+    def end(self) -> None:
+        """Let go of what only frames and previews need; no more of them come."""
         self._preview = None
+        self.store.end()
 
     @property
     def counts(self) -> PixelCounts:

@@ -31,6 +31,8 @@ class ScanStarted:
         Plated volume, cumulative gross over half-cycles, from the measured charge.
     lithium_volume_net_um3 : float
         The same, signed: what stands on the anode in excess of the pristine state.
+    flats_after_file : Path, optional
+        Flats taken once more after the projections, the stream ``flats_after``.
     """
 
     scan_id: str
@@ -46,6 +48,7 @@ class ScanStarted:
     preview_dir: Path
     lithium_volume_um3: float = 0.0
     lithium_volume_net_um3: float = 0.0
+    flats_after_file: Path | None = None
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -11,15 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.binning import binned_column, unbinned_column
-from analysis.engines import Engine, check_engine, engine
+from analysis.engines import check_engine, engine
 from analysis.errors import DataError
+from analysis.flat_drift import groups_of
 from analysis.full_turn import (
     full_turn_size,
     full_turn_weights,
     is_off_centre_full_turn,
 )
 from analysis.ingest import ScanIngest
-from analysis.normalise import PixelCounts
+from analysis.memory import RECONSTRUCTION_FRAC, portion, share_bytes
+from analysis.normalise import FrameAverage, PixelCounts
 from analysis.nxtomo_reader import NXtomoScan
 from analysis.rings import (
     correct_response,
@@ -28,13 +30,15 @@ from analysis.rings import (
 )
 from analysis.rotation_axis import RotationAxis, find_rotation_axis, refine_axis
 from analysis.settings import AnalysisSettings, ReconstructionSettings
-from analysis.sinogram_store import BAND_ROWS, SinogramStore
 from analysis.tomogram_file import TomogramWriter
 from analysis.volume import open_volume
 from analysis.zingers import remove_zingers
 
 AXIS_PAIRS = 6
 """Heights at which the axis is refined."""
+
+AXIS_ROWS = 4
+"""Rows of which each of the two sinograms of a height is the mean."""
 
 Progress = Callable[[str, float], None]
 """Is told a stage and how much of it is done, 0 to 1."""
@@ -118,19 +122,18 @@ def refined_axis(
     if settings.rotation_axis_px is not None:
         return RotationAxis(first_px, first_px, float("nan"), 0)
     store = ingest.store
-    bands = np.unique(
-        ((np.arange(AXIS_PAIRS) + 0.5) / AXIS_PAIRS * store.num_bands).astype(int)
-    )
-    sinograms = []
-    for band in bands:
-        rows = store.band(int(band))
-        # The mean of a few rows has their edges and half their noise.
-        middle = len(rows) // 2
-        quarter = max(len(rows) // 4, 1)
-        sinograms.append(rows[max(middle - quarter, 0) : max(middle, 1)].mean(axis=0))
-        sinograms.append(rows[middle : middle + quarter].mean(axis=0))
+    reach = min(AXIS_ROWS, store.height_px // 2)
+    middles = (np.arange(AXIS_PAIRS) + 0.5) / AXIS_PAIRS * store.height_px
+    middles = np.unique(np.clip(middles.astype(int), reach, store.height_px - reach))
+
+    def sinograms() -> Iterator[NDArray[np.float32]]:
+        for middle in middles:
+            # The mean of a few rows has their edges and half their noise.
+            yield store.rows(middle - reach, middle).mean(axis=0)
+            yield store.rows(middle, middle + reach).mean(axis=0)
+
     return refine_axis(
-        np.stack(sinograms),
+        sinograms(),
         np.asarray(angles_deg, np.float64)[store.received],
         first_px,
         padding=settings.padding,
@@ -180,6 +183,16 @@ def reconstruct(
         weights = full_turn_weights(size, rotation_axis_px)
         size = full_turn_size(size, rotation_axis_px)
     shape = (store.height_px, size, size)
+    some = portion(
+        settings.engine,
+        len(angles),
+        store.width_px,
+        rotation_axis_px,
+        size,
+        threads=settings.threads or len(os.sched_getaffinity(0)),
+        limit_bytes=share_bytes(settings.memory_limit_gib, RECONSTRUCTION_FRAC),
+        name=ingest.name,
+    )
     machine = engine(
         settings.engine,
         angles,
@@ -188,7 +201,8 @@ def reconstruct(
         size_px=size,
         filter_window=settings.window,
         padding=settings.padding,
-        threads=settings.threads,
+        threads=some.threads,
+        passes=some.passes,
     )
     voxel_size_um = None
     if pixel_size_um is not None:
@@ -197,9 +211,9 @@ def reconstruct(
         "rotation_axis_px": unbinned_column(rotation_axis_px, settings.binning),
         "engine": machine.name,
         "num_projections": int(here.sum()),
+        "flat_groups": 1 if store.drift is None else store.drift.num_groups,
     }
-    threads = settings.threads or len(os.sched_getaffinity(0))
-    _check_memory(machine, store, size, threads, settings.memory_limit_gib)
+    starts = range(0, store.height_px, some.rows)
     num_zingers = 0
     with (
         TomogramWriter(
@@ -210,18 +224,21 @@ def reconstruct(
             pyramid_levels=settings.pyramid_levels,
             about=settings.model_dump(mode="json") | about,
         ) as writer,
-        ThreadPoolExecutor(threads) as pool,
+        ThreadPoolExecutor(some.threads) as pool,
         ThreadPoolExecutor(1) as disk,
     ):
         # The disk works while the processors do: the next band is read and the last
         # slices are written beside each other's arithmetic.
-        coming = disk.submit(store.band, 0)
+        def read(start: int) -> NDArray[np.float32]:
+            return store.rows(start, min(start + some.rows, store.height_px))
+
+        coming = disk.submit(read, 0)
         going = None
-        for band in range(store.num_bands):
+        for start in starts:
             begun = time.perf_counter()
             sinograms = coming.result()
-            if band + 1 < store.num_bands:
-                coming = disk.submit(store.band, band + 1)
+            if start + some.rows < store.height_px:
+                coming = disk.submit(read, start + some.rows)
             loaded = time.perf_counter()
             clean = pool.map(lambda one: _cleaned(one, settings), sinograms)
             for row, (sinogram, zingers) in enumerate(clean):
@@ -239,7 +256,8 @@ def reconstruct(
             seconds["rings"] += ringless - loaded
             seconds["reconstruct"] += reconstructed - ringless
             seconds["disk"] += written - reconstructed + loaded - begun
-            progress("reconstruct", (band + 1) / store.num_bands)
+            done = min(start + some.rows, store.height_px)
+            progress("reconstruct", done / store.height_px)
         begun = time.perf_counter()
         if going is not None:
             going.result()
@@ -256,26 +274,6 @@ def reconstruct(
         frames_without_air=ingest.frames_without_air,
         seconds=seconds,
     )
-
-
-def _check_memory(
-    machine: Engine, store: SinogramStore, size: int, threads: int, limit_gib: float
-) -> None:
-    """Refuse before the first band what would not fit."""
-    band = 4 * BAND_ROWS * len(store.received) * store.width_px
-    slices = 4 * BAND_ROWS * size**2
-    # Two bands and two sets of slices: one at work, one on its way. Ring removal
-    # takes seven copies of a sinogram in each thread.
-    rings = 7 * threads * band // BAND_ROWS
-    needed = getattr(machine, "memory_bytes", 0) + 2 * (band + slices) + rings
-    if not store.on_disk:
-        needed += store.size_bytes
-    if needed > limit_gib * 2**30:
-        raise DataError(
-            f"reconstruction of {len(store.received)} projections of {store.width_px} "
-            f"columns needs {needed / 2**30:.1f} GiB, memory_limit_gib is "
-            f"{limit_gib:g}; raise it or set binning"
-        )
 
 
 def _cleaned(
@@ -349,11 +347,24 @@ def reconstruct_nxtomo(
             whole = slice(None)
             for frame in scan.read(scan.darks, whole):
                 ingest.darks.add(frame[None])
-            for frame in scan.read(scan.flats, whole):
+            groups = groups_of(scan.flats, scan.projections)
+            for frame in scan.read(groups[0], whole):
                 ingest.flats.add(frame[None])
             for index, frame in enumerate(scan.read(scan.projections, whole)):
                 ingest.put(index, frame)
                 progress("normalise", (index + 1) / len(scan.angles_deg))
+            later = []
+            for number, group in enumerate(groups[1:], start=2):
+                flats = FrameAverage(f"flats of group {number}")
+                for frame in scan.read(group, whole):
+                    flats.add(frame[None])
+                later.append((float(group.mean()), flats))
+            if later:
+                # Time is counted in frames: they tell no other.
+                ingest.correct_drift(
+                    float(groups[0].mean()), later, scan.projections.astype(np.float64)
+                )
+            ingest.end()
             normalised = time.perf_counter()
             first = find_axis(ingest, scan.angles_deg, settings.reconstruction)
             axis = refined_axis(ingest, scan.angles_deg, first, settings.reconstruction)

@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw
 from analysis.binning import binned, binned_column
 from analysis.filters import angle_weights, ramp_filter, window
 
-MAX_COLUMNS = 640
+MAX_COLUMNS, MIN_COLUMNS = 640, 64
 SHOWN_QUANTILES = (0.005, 0.995)
 SCALE_BARS_UM = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 
@@ -53,12 +53,25 @@ class PreviewStack:
         Frames, rows and columns before binning.
     pixel_size_um : float
         Before binning.
+    memory_limit_bytes : int, optional
+        Frames are binned further where they would take more.
     """
 
     def __init__(
-        self, num_angles: int, height_px: int, width_px: int, pixel_size_um: float
+        self,
+        num_angles: int,
+        height_px: int,
+        width_px: int,
+        pixel_size_um: float,
+        *,
+        memory_limit_bytes: int | None = None,
     ) -> None:
         self.binning = max(1, -(-width_px // MAX_COLUMNS))
+        if memory_limit_bytes is not None:
+            pixels = 2 * num_angles * height_px * width_px
+            fitting = int(np.ceil(np.sqrt(pixels / max(memory_limit_bytes, 1))))
+            coarsest = max(min(height_px, width_px // MIN_COLUMNS), 1)
+            self.binning = max(self.binning, min(fitting, coarsest))
         self._height = max(height_px // self.binning, 1)
         self._width = max(width_px // self.binning, 1)
         self._pixel_size_um = pixel_size_um * self.binning

@@ -15,7 +15,7 @@ T. Donath, F. Beckmann and A. Schreyer, J. Opt. Soc. Am. A 23 (2006) 1048,
 doi:10.1364/JOSAA.23.001048 (metrics of slices)
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -188,7 +188,7 @@ def _high_pass(projection: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
 
 
 def refine_axis(
-    sinograms: NDArray[np.float32],
+    sinograms: Iterable[NDArray[np.float32]],
     angles_deg: NDArray[np.float64],
     half_turn_px: float,
     *,
@@ -199,18 +199,21 @@ def refine_axis(
 
     Parameters
     ----------
-    sinograms : ndarray, shape (slice, angle, x), float32
+    sinograms : iterable of ndarray, shape (angle, x), float32
         A few of different heights, two by two beside each other; each may be the
-        mean of some rows.
+        mean of some rows. One at a time is held.
     angles_deg : ndarray, shape (angle,)
     half_turn_px : float
         Right to a few pixels, see `find_rotation_axis`.
     padding : {"zero", "edge"}
         As for the reconstruction, see `analysis.gridrec.Gridrec`.
     """
-    binning = -(-sinograms.shape[2] // MAX_COLUMNS)
     every = -(-len(angles_deg) // MAX_ANGLES)
-    thin = _thinned(sinograms[:, ::every], binning)
+    binning, parts = 1, []
+    for sinogram in sinograms:
+        binning = -(-sinogram.shape[1] // MAX_COLUMNS)
+        parts.append(_thinned(sinogram[::every], binning))
+    thin = np.stack(parts)
     angles = np.asarray(angles_deg, np.float64)[::every]
     pairs = [
         _Pair(np.ascontiguousarray(thin[first : first + 2]), angles, padding, threads)
@@ -318,12 +321,10 @@ def _histogram(slices, low, high, rim):
     return counts
 
 
-def _thinned(sinograms: NDArray[np.float32], binning: int) -> NDArray[np.float32]:
-    if binning == 1:
-        return sinograms
-    width = sinograms.shape[2] // binning * binning
-    parts = sinograms[:, :, :width].reshape(*sinograms.shape[:2], -1, binning)
-    return parts.mean(axis=3, dtype=np.float32)
+def _thinned(sinogram: NDArray[np.float32], binning: int) -> NDArray[np.float32]:
+    width = sinogram.shape[1] // binning * binning
+    parts = sinogram[:, :width].reshape(len(sinogram), -1, binning)
+    return parts.mean(axis=2, dtype=np.float32)
 
 
 def _parabola_top(left: float, middle: float, right: float) -> float:

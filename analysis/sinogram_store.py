@@ -15,6 +15,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from analysis.errors import DataError
+from analysis.flat_drift import FlatDrift
 
 BAND_ROWS = 16
 """As many slices as the engine takes at once."""
@@ -23,6 +24,9 @@ LOWEST, HIGHEST = -1.0, 7.5
 """Attenuation of the stored 0 and 65535: steps of 1.3e-4, far below shot noise."""
 
 STEP = (HIGHEST - LOWEST) / 65535
+
+READ_BYTES = 2**24
+"""Read from disk at once."""
 
 
 class SinogramStore(AbstractContextManager["SinogramStore"]):
@@ -38,7 +42,17 @@ class SinogramStore(AbstractContextManager["SinogramStore"]):
     memory_limit_bytes : int
         A larger scan goes to disk.
     frames_per_write : int
-        Frames gathered before they are written, so that the disk sees long pieces.
+        Frames gathered before they are written, so that the disk sees long pieces;
+        fewer where the limit says so.
+    in_memory : bool
+        False sends any scan to disk.
+
+    Attributes
+    ----------
+    received : ndarray, shape (angle,), bool
+        Which frames came.
+    drift : FlatDrift or None
+        Is taken out of what is read, not of what is stored.
     """
 
     def __init__(
@@ -50,14 +64,16 @@ class SinogramStore(AbstractContextManager["SinogramStore"]):
         directory: Path,
         memory_limit_bytes: int,
         frames_per_write: int = 16,
+        in_memory: bool = True,
     ) -> None:
         self.num_angles, self.height_px, self.width_px = num_angles, height_px, width_px
         self.num_bands = -(-height_px // BAND_ROWS)
         self.received = np.zeros(num_angles, bool)
+        self.drift: FlatDrift | None = None
         self._file = None
         size = 2 * self.num_bands * num_angles * BAND_ROWS * width_px
         self.size_bytes = size
-        self.on_disk = size > memory_limit_bytes
+        self.on_disk = size > memory_limit_bytes or not in_memory
         if self.on_disk:
             free = _free_bytes(directory)
             if free < size:
@@ -68,7 +84,10 @@ class SinogramStore(AbstractContextManager["SinogramStore"]):
                 )
             # Not a context manager here: the store itself is one and closes it.
             self._file = tempfile.TemporaryFile(dir=directory, prefix="sinograms-")
-        held = frames_per_write if self.on_disk else num_angles
+        held = num_angles
+        if self.on_disk:
+            fitting = memory_limit_bytes * num_angles // size
+            held = max(min(frames_per_write, fitting), 1)
         self._held = np.zeros((self.num_bands, held, BAND_ROWS, width_px), np.uint16)
         self._held_start = 0
 
@@ -84,6 +103,8 @@ class SinogramStore(AbstractContextManager["SinogramStore"]):
                 f"frame {index} is {attenuation.shape}, this scan has "
                 f"({self.height_px}, {self.width_px}) (y, x)"
             )
+        if self._held.shape[1] == 0:
+            raise DataError(f"frame {index} came after the end of its scan")
         if not 0 <= index - self._held_start < self._held.shape[1]:
             self.flush()
             self._held_start = index
@@ -106,17 +127,38 @@ class SinogramStore(AbstractContextManager["SinogramStore"]):
         self._held_start = stop
 
     def band(self, band: int) -> NDArray[np.float32]:
-        """Return the sinograms of one band, shape (row, angle, x).
+        """Return the sinograms of one band, shape (row, angle, x)."""
+        if not 0 <= band < self.num_bands:
+            raise IndexError(f"band {band}; there are {self.num_bands}")
+        first = band * BAND_ROWS
+        return self.rows(first, min(first + BAND_ROWS, self.height_px))
+
+    def rows(self, start: int, stop: int) -> NDArray[np.float32]:
+        """Return the sinograms of rows `start` to `stop`, shape (row, angle, x).
 
         Angles whose frame never came are left out, see `received`.
         """
-        if not 0 <= band < self.num_bands:
-            raise IndexError(f"band {band}; there are {self.num_bands}")
-        rows = min(BAND_ROWS, self.height_px - band * BAND_ROWS)
-        stored = self._stored(band)
+        if not 0 <= start < stop <= self.height_px:
+            raise IndexError(f"rows {start} to {stop}; there are {self.height_px}")
         angles = np.flatnonzero(self.received)
-        out = np.empty((rows, len(angles), self.width_px), np.float32)
-        _restore(stored, angles, out)
+        out = np.empty((stop - start, len(angles), self.width_px), np.float32)
+        some = max(READ_BYTES // (2 * BAND_ROWS * self.width_px), 1)
+        for band in range(start // BAND_ROWS, -(-stop // BAND_ROWS)):
+            above = band * BAND_ROWS
+            first, last = max(start, above), min(stop, above + BAND_ROWS)
+            for begin in range(0, self.num_angles, some):
+                end = min(begin + some, self.num_angles)
+                here, there = np.searchsorted(angles, (begin, end))
+                if here < there:
+                    _restore(
+                        self._stored(band, begin, end),
+                        angles[here:there] - begin,
+                        first - above,
+                        out[first - start : last - start],
+                        here,
+                    )
+        if self.drift is not None:
+            self.drift.correct_rows(out, angles, start)
         return out
 
     def frame(
@@ -128,20 +170,30 @@ class SinogramStore(AbstractContextManager["SinogramStore"]):
             raise IndexError(f"rows {start} to {stop}; there are {self.height_px}")
         first = start // BAND_ROWS
         bands = range(first, -(-stop // BAND_ROWS))
-        rows = np.concatenate([self._stored(band, index)[0] for band in bands])
+        rows = np.concatenate(
+            [self._stored(band, index, index + 1)[0] for band in bands]
+        )
         above = first * BAND_ROWS
         frame = rows[start - above : stop - above].astype(np.float32)
-        return frame * np.float32(STEP) + np.float32(LOWEST)
+        frame = frame * np.float32(STEP) + np.float32(LOWEST)
+        if self.drift is not None:
+            self.drift.correct_frame(frame, index, start)
+        return frame
 
-    def _stored(self, band: int, index: int | None = None) -> NDArray[np.uint16]:
-        first, number = (0, self.num_angles) if index is None else (index, 1)
+    def _stored(self, band: int, first: int, last: int) -> NDArray[np.uint16]:
         if self._file is None:
-            return self._held[band, first : first + number]
+            return self._held[band, first:last]
         self.flush()
-        out = np.zeros((number, BAND_ROWS, self.width_px), np.uint16)
+        out = np.zeros((last - first, BAND_ROWS, self.width_px), np.uint16)
         offset = (band * self.num_angles + first) * 2 * BAND_ROWS * self.width_px
         _read_all(self._file.fileno(), out, offset)
         return out
+
+    def end(self) -> None:
+        """Write what is gathered and let go of its memory; no more frames come."""
+        if self._file is not None:
+            self.flush()
+            self._held = self._held[:, :0].copy()
 
     def close(self) -> None:
         """Let go of memory and file."""
@@ -191,11 +243,11 @@ def _quantise(attenuation, bands):
 
 
 @njit(cache=True, nogil=True, fastmath=True)
-def _restore(stored, angles, out):
-    """Turn a band (angle, row, x) of integers into sinograms (row, angle, x)."""
+def _restore(stored, angles, first_row, out, first_angle):
+    """Turn rows of a band (angle, row, x) of integers into sinograms."""
     for row in range(out.shape[0]):
         for a in range(len(angles)):
-            line = stored[angles[a], row]
-            values = out[row, a]
+            line = stored[angles[a], first_row + row]
+            values = out[row, first_angle + a]
             for x in range(out.shape[2]):
                 values[x] = np.float32(line[x]) * np.float32(STEP) + np.float32(LOWEST)

@@ -17,6 +17,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from analysis.errors import DataError
@@ -155,8 +156,10 @@ class TomogramWriter(AbstractContextManager["TomogramWriter"]):
         if self._range is None:
             return slices
         low, high = self._range
-        scaled = (slices - np.float32(low)) * np.float32(65535 / (high - low))
-        return np.clip(np.rint(scaled), 0, 65535).astype(np.uint16)
+        stored = np.empty(slices.shape, np.uint16)
+        scale = 65535 / (high - low)
+        _to_sixteen_bits(slices, np.float32(low), np.float32(scale), stored)
+        return stored
 
     def finish(self, about: Mapping[str, object] | None = None) -> Path:
         """Mark the file complete, close it and give it its name."""
@@ -192,6 +195,15 @@ def _check_room(path: Path, shape: tuple[int, int, int], voxel_bytes: int) -> No
             f"{path}: needs {needed / 1e9:.1f} GB, {path.parent} has {free / 1e9:.1f} "
             "GB free; free space, set rows or binning, or store uint16"
         )
+
+
+@njit(cache=True, nogil=True)
+def _to_sixteen_bits(slices, low, scale, out):
+    """Scale, round and clip in one pass: whole arrays in between would be gigabytes."""
+    values, stored = slices.ravel(), out.ravel()
+    for i in range(len(values)):
+        value = np.rint((values[i] - low) * scale)
+        stored[i] = np.uint16(min(max(value, np.float32(0)), np.float32(65535)))
 
 
 def _halved(slices: NDArray[np.float32]) -> NDArray[np.float32]:

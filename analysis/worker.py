@@ -38,6 +38,7 @@ from analysis.messages import (
     ToWorker,
     WorkerReady,
 )
+from analysis.normalise import FrameAverage
 from analysis.pipeline import find_axis, reconstruct, refined_axis
 from analysis.preview import write_slices
 from analysis.rings import correct_response
@@ -48,6 +49,10 @@ from analysis.zingers import remove_zingers
 
 NICENESS = 10
 DATASET = "entry/data/data"
+TIMES = "entry/instrument/NDAttributes/NDArrayTimeStamp"
+READ_BYTES = 2**25
+"""Of frames read at once; eight at most, so that previews come in time."""
+
 VISIBLE_TIMEOUT_S = 20.0
 """How long a frame that was told may stay unseen in the file."""
 
@@ -102,6 +107,7 @@ class _GrowingFile:
         self._path = path
         self._file: h5py.File | None = None
         self._wait = threading.Event()
+        self.frames_at_once = 1
 
     def frames(self, start: int, stop: int) -> NDArray[Any]:
         """Return frames ``start`` to ``stop`` once the file shows them."""
@@ -116,6 +122,10 @@ class _GrowingFile:
                     raise DataError(f"{self._path}: {DATASET} is no dataset")
                 data.refresh()
                 seen = data.shape[0]
+                frame_bytes = int(np.prod(data.shape[1:])) * data.dtype.itemsize
+                self.frames_at_once = int(
+                    np.clip(READ_BYTES // max(frame_bytes, 1), 1, 8)
+                )
                 if seen >= stop:
                     return data[start:stop]
                 problem = f"{DATASET} shows {seen} frames, {stop} were written"
@@ -130,6 +140,15 @@ class _GrowingFile:
                     f"{VISIBLE_TIMEOUT_S:g} s ({problem})"
                 )
             self._wait.wait(0.05)
+
+    def times(self, number: int) -> NDArray[np.float64] | None:
+        """Return when the first frames were taken, None where the file is silent."""
+        times = None if self._file is None else self._file.get(TIMES)
+        if not isinstance(times, h5py.Dataset):
+            return None
+        times.refresh()
+        values = np.asarray(times[:number], np.float64)
+        return values if len(values) == number and np.isfinite(values).all() else None
 
     def close(self) -> None:
         if self._file is not None:
@@ -252,12 +271,16 @@ class _Listener:
             about.pixel_size_um,
             self._settings.reconstruction,
             about.tomogram_file.parent,
+            # One scan is at work; the memory of another is not there for a third.
+            in_memory=self._jobs.empty(),
         )
         files = {
             "darks": _GrowingFile(about.darks_file),
             "flats": _GrowingFile(about.flats_file),
             "projections": _GrowingFile(about.projections_file),
         }
+        if about.flats_after_file is not None:
+            files["flats_after"] = _GrowingFile(about.flats_after_file)
         self._scans[about.scan_id] = _Scan(about, ingest, files)
 
     def _read(self, scan: _Scan, *, at_end: bool) -> None:
@@ -289,7 +312,7 @@ class _Listener:
     def _new_frames(self, scan: _Scan, stream: str) -> Iterator[NDArray[Any]]:
         stop = scan.waiting.get(stream, 0)
         while (start := scan.taken.get(stream, 0)) < stop:
-            until = min(start + 8, stop)
+            until = min(start + scan.files[stream].frames_at_once, stop)
             yield scan.files[stream].frames(start, until)
             scan.taken[stream] = until
 
@@ -330,16 +353,38 @@ class _Listener:
                 f"{message.scan_id}: {len(angles)} angles recorded for {expected} "
                 "projections; they must match"
             )
+        if scan.waiting.get("flats_after", 0) and "flats_after" in scan.files:
+            self._interpolate_flats(scan)
         begun = time.perf_counter()
         self._axis_px = find_axis(scan.ingest, angles, self._settings.reconstruction)
         scan.seconds["axis"] = time.perf_counter() - begun
         self._draw(scan, angles, self._axis_px, final=True)
         scan.seconds["preview"] = time.perf_counter() - begun - scan.seconds["axis"]
-        scan.ingest.end_preview()
+        scan.ingest.end()
         for file in scan.files.values():
             file.close()
         del self._scans[message.scan_id]
         self._jobs.put(_Job(scan, angles, self._axis_px))
+
+    def _interpolate_flats(self, scan: _Scan) -> None:
+        """Take in the flats that came after the projections, and when all was taken."""
+        begun = time.perf_counter()
+        after = FrameAverage("flats after the scan")
+        for part in self._new_frames(scan, "flats_after"):
+            after.add(part)
+        number = scan.ingest.num_angles
+        at = {
+            stream: scan.files[stream].times(scan.taken[stream])
+            for stream in ("flats", "projections", "flats_after")
+        }
+        first, between, last = at.values()
+        if first is None or between is None or last is None or len(between) < number:
+            # Without a clock: evenly, as the frames came.
+            middles, times = (-0.5, number - 0.5), np.arange(number, dtype=np.float64)
+        else:
+            middles, times = (float(first.mean()), float(last.mean())), between
+        scan.ingest.correct_drift(middles[0], [(middles[1], after)], times)
+        scan.seconds["normalise"] += time.perf_counter() - begun
 
     def _fail(self, scan_id: str, stage: str, error: Exception) -> None:
         scan = self._scans.pop(scan_id, None)

@@ -240,7 +240,7 @@ def measure_steps(
         step()
         found[name] = timed(step)
     with SinogramStore(
-        32, height, width, directory=directory, memory_limit_bytes=0
+        32, height, width, directory=directory, memory_limit_bytes=32 * height * width
     ) as store:
 
         def put() -> None:
@@ -259,7 +259,12 @@ def measure_steps(
 
 
 def measure_chain(
-    width: int, num_angles: int, rows: int, directory: Path, output: str
+    width: int,
+    num_angles: int,
+    rows: int,
+    directory: Path,
+    output: str,
+    memory_limit_gib: float,
 ) -> dict[str, object]:
     """Generate frames, take them in as they come, reconstruct, write."""
     oracle = load(ORACLE)
@@ -274,7 +279,9 @@ def measure_chain(
     noise = rng.normal(0, 0.006, (rows, width)).astype(np.float32)
     taper = np.linspace(0.8, 1.0, rows, dtype=np.float32)[:, None]
     settings = ReconstructionSettings(
-        output=output, output_range=(-0.01, 0.03) if output == "uint16" else None
+        output=output,
+        output_range=(-0.01, 0.03) if output == "uint16" else None,
+        memory_limit_gib=memory_limit_gib,
     )
     with ScanIngest("benchmark", num_angles, 0.8, settings, directory) as ingest:
         ingest.darks.add(np.full((5, rows, width), 100, np.uint16))
@@ -295,7 +302,7 @@ def measure_chain(
         pictures = ingest.preview.slices(angles, first)
         write_slices(pictures, directory, "preview")
         preview_s = time.perf_counter() - last_frame
-        ingest.end_preview()
+        ingest.end()
         axis = refined_axis(ingest, angles, first, settings)
         axis_s = time.perf_counter() - last_frame - preview_s
         result = reconstruct(
@@ -325,6 +332,7 @@ def measure_chain(
         "seconds": result.seconds,
         "volume_gb": stored / 1e9,
         "peak_gib": peak_gib(),
+        "memory_limit_gib": memory_limit_gib,
     }
 
 
@@ -402,7 +410,12 @@ def main() -> None:
             )
         if (options.streaming or options.only_streaming) and not options.keeping_up:
             found["chain"] = measure_chain(
-                options.width, options.angles, options.rows, directory, options.output
+                options.width,
+                options.angles,
+                options.rows,
+                directory,
+                options.output,
+                options.memory_limit_gib,
             )
     report(found)
     options.json.write_text(json.dumps(found, indent=1) + "\n")

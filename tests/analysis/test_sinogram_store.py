@@ -4,19 +4,31 @@ import pytest
 from analysis.errors import DataError
 from analysis.sinogram_store import STEP, SinogramStore
 
+# A band of 16 rows is 2 * 16 * 24 bytes a frame, three bands here.
+DISK_OF_FIVE, DISK_OF_ONE = 5 * 3 * 768, 0
 
-@pytest.mark.parametrize("limit", [0, 10**9], ids=["disk", "memory"])
+
+@pytest.mark.parametrize(
+    "limit",
+    [DISK_OF_ONE, DISK_OF_FIVE, 10**9],
+    ids=["frame by frame", "five at once", "memory"],
+)
 def test_frames_come_out_as_sinograms(tmp_path, limit):
     frames = np.random.default_rng(0).uniform(-0.9, 7.4, (37, 35, 24))
     frames = frames.astype(np.float32)
     with SinogramStore(
-        37, 35, 24, directory=tmp_path, memory_limit_bytes=limit, frames_per_write=5
+        37, 35, 24, directory=tmp_path, memory_limit_bytes=limit
     ) as store:
-        assert store.on_disk == (limit == 0)
+        assert store.on_disk == (limit < 10**9)
         for index, frame in enumerate(frames):
             store.put(index, frame)
         bands = np.concatenate([store.band(band) for band in range(store.num_bands)])
         again = store.frame(36)
+        store.end()
+        assert np.array_equal(store.rows(13, 34), bands[13:34])
+        assert np.array_equal(store.rows(17, 19), bands[17:19])
+        with pytest.raises(IndexError, match="rows 30 to 36; there are 35"):
+            store.rows(30, 36)
         part = store.frame(36, 14, 33)  # from the first band into the third
         with pytest.raises(IndexError, match="rows 14 to 36; there are 35"):
             store.frame(36, 14, 36)
@@ -52,6 +64,14 @@ def test_more_frames_than_promised_are_refused(tmp_path):
         pytest.raises(DataError, match="frame 3 of a scan of 3"),
     ):
         store.put(3, np.zeros((2, 2), np.float32))
+
+
+def test_a_frame_after_the_end_is_refused(tmp_path):
+    with SinogramStore(3, 2, 2, directory=tmp_path, memory_limit_bytes=0) as store:
+        store.put(0, np.zeros((2, 2), np.float32))
+        store.end()
+        with pytest.raises(DataError, match="frame 1 came after the end"):
+            store.put(1, np.zeros((2, 2), np.float32))
 
 
 def test_a_full_disk_is_told_before_the_scan(tmp_path):
