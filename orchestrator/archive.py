@@ -9,7 +9,7 @@ import logging
 import queue
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,12 @@ import numpy as np
 
 from analysis.measurement.lithium import lithium_volume_um3
 from orchestrator.layout import Layout
-from orchestrator.nxtomo_file import HalfCycleTrace, ScanRecord, write_nxtomo
+from orchestrator.nxtomo_file import (
+    IMAGE_KEYS,
+    HalfCycleTrace,
+    ScanRecord,
+    write_nxtomo,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -26,6 +31,7 @@ _SAMPLES = {
     "voltage_v": "potentiostat_voltage_v",
     "current_ma": "potentiostat_current_ma",
 }
+_BAD_FRAMES = {f"{stream}_bad_frames": stream for stream in IMAGE_KEYS}
 
 
 @dataclass
@@ -37,6 +43,7 @@ class _Run:
     units: dict[str, str] = field(default_factory=dict)
     angles_deg: np.ndarray | None = None
     facts: dict[str, tuple[Any, str]] = field(default_factory=dict)
+    bad_frames: dict[str, list[int]] = field(default_factory=dict)
     samples: dict[str, list[float]] = field(
         default_factory=lambda: {name: [] for name in _SAMPLES}
     )
@@ -54,6 +61,9 @@ class _Run:
                 self.facts.setdefault(key, (value, self.units.get(key, "")))
         elif stream == "angles":
             self.angles_deg = np.asarray(data["rotation_angle_deg"], dtype=float)
+        elif stream == "conditions":
+            for key in data.keys() & _BAD_FRAMES.keys():
+                self.bad_frames[_BAD_FRAMES[key]] = [int(index) for index in data[key]]
         elif stream == "electrochemistry":
             for name, key in _SAMPLES.items():
                 self.samples[name].append(float(data[key]))
@@ -105,7 +115,7 @@ class Archive:
         self._run: _Run | None = None
         self._current = ""
         self._parts: dict[int, list[int]] = {}
-        self._last_half_cycle: HalfCycleTrace | None = None
+        self._half_cycle_so_far: HalfCycleTrace | None = None
         self._thread = threading.Thread(
             target=self._write_all, name="archive", daemon=True
         )
@@ -161,7 +171,10 @@ class Archive:
             self._half_cycle(run)
 
     def _half_cycle(self, run: _Run) -> None:
-        trace = self._last_half_cycle = run.trace()
+        trace = run.trace()
+        if not len(trace.time_s):
+            return  # cut before its first sample
+        self._half_cycle_so_far = _joined(self._half_cycle_so_far, trace)
         # A half-cycle cut into sub-steps gives a file for each of them.
         parts = self._parts.setdefault(trace.half_cycle, [])
         if run.start["step_index"] not in parts:
@@ -208,9 +221,7 @@ class Archive:
                 scan_number=start["scan_number"],
                 attempt=start["attempt"],
                 simulated=simulated,
-                raw_files={
-                    name: Path(path) for name, path in start["raw_files"].items()
-                },
+                raw_files=_raw_files(start),
                 angles_deg=run.angles_deg,
                 pixel_size_um=start["scan"]["pixel_size_um"],
                 exposure_time_s=start["scan"]["exposure_time_s"],
@@ -218,7 +229,30 @@ class Archive:
                 net_charge_c=start["net_charge_c"],
                 lithium_volume_um3=lithium_volume_um3(start["gross_charge_c"]),
                 run_uid=start["uid"],
-                half_cycle=self._last_half_cycle,
+                half_cycle=self._half_cycle_so_far,
                 facts=run.facts,
+                bad_frames=run.bad_frames,
             ),
         )
+
+
+def _joined(before: HalfCycleTrace | None, trace: HalfCycleTrace) -> HalfCycleTrace:
+    """Return the trace of a half-cycle that was driven in several runs."""
+    if before is None or before.half_cycle != trace.half_cycle:
+        return trace
+    return replace(
+        trace,
+        **{
+            name: np.concatenate([getattr(before, name), getattr(trace, name)])
+            for name in _SAMPLES
+        },
+    )
+
+
+def _raw_files(start: Mapping[str, Any]) -> dict[str, Path]:
+    """Return the camera's files in the order in which they were written."""
+    order = ["darks", "flats", "projections", "flats_after"]
+    if start["scan"].get("flats") == "after":
+        order = ["darks", "projections", "flats"]
+    files = start["raw_files"]
+    return {name: Path(files[name]) for name in order if name in files}

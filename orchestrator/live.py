@@ -453,11 +453,13 @@ class LiveDocuments:
 
 
 def _files(scan: ScanStarted) -> dict[str, Path]:
-    return {
+    files = {
         "darks": scan.darks_file,
         "flats": scan.flats_file,
         "projections": scan.projections_file,
+        "flats_after": scan.flats_after_file,
     }
+    return {stream: path for stream, path in files.items() if path is not None}
 
 
 def _worker_died(job: _Job, process: BaseProcess) -> AnalysisFailed:

@@ -5,7 +5,7 @@ links are relative, so the folder of an experiment can be moved as a whole.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +14,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-IMAGE_KEYS = {"projections": 0, "flats": 1, "darks": 2}
+IMAGE_KEYS = {"projections": 0, "flats": 1, "flats_after": 1, "darks": 2}
+INVALID = 3
 IMAGES = "entry/data/data"
 TIMESTAMPS = "entry/instrument/NDAttributes/NDArrayTimeStamp"
 
@@ -43,9 +44,12 @@ class ScanRecord:
     Attributes
     ----------
     raw_files : mapping
-        The camera's file of ``darks``, ``flats`` and ``projections``.
+        The camera's file of ``darks``, ``flats``, ``projections`` and ``flats_after``,
+        in the order in which the frames go into the file.
     angles_deg : ndarray, shape (projection,)
         Angle of each projection as recorded.
+    bad_frames : mapping
+        Indices of the frames of a raw file that are spoilt, by the file's name above.
     facts : mapping
         Value and unit of each reading of the baseline, by name.
     """
@@ -67,6 +71,7 @@ class ScanRecord:
     run_uid: str
     half_cycle: HalfCycleTrace | None = None
     facts: Mapping[str, tuple[Any, str]] = field(default_factory=dict)
+    bad_frames: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
 
 def write_nxtomo(path: Path, scan: ScanRecord) -> None:
@@ -94,15 +99,14 @@ def write_nxtomo(path: Path, scan: ScanRecord) -> None:
 
 
 def _write(file: h5py.File, folder: Path, scan: ScanRecord) -> None:
-    order = ("darks", "flats", "projections")
-    sources = [scan.raw_files[stream] for stream in order]
-    shapes = [_shape(source) for source in sources]
-    numbers = [shape[0] for shape in shapes]
-    if len({shape[1:] for shape in shapes}) != 1:
+    sources = list(scan.raw_files.values())
+    shapes = {stream: _shape(source) for stream, source in scan.raw_files.items()}
+    if len({shape[1:] for shape in shapes.values()}) != 1:
         raise ValueError(f"scan {scan.scan_number}: frames differ in shape: {shapes}")
-    if len(scan.angles_deg) != numbers[2]:
+    numbers = {stream: shape[0] for stream, shape in shapes.items()}
+    if len(scan.angles_deg) != numbers["projections"]:
         raise ValueError(
-            f"scan {scan.scan_number}: {numbers[2]} projections on disk, "
+            f"scan {scan.scan_number}: {numbers['projections']} projections on disk, "
             f"{len(scan.angles_deg)} angles recorded"
         )
     times = np.concatenate([_timestamps(source) for source in sources])
@@ -125,8 +129,10 @@ def _write(file: h5py.File, folder: Path, scan: ScanRecord) -> None:
     _texts(detector, depends_on=".")
     images = _virtual(detector, "data", IMAGES, sources, folder)
     images.attrs["units"] = "counts"
-    keys = np.repeat([IMAGE_KEYS[stream] for stream in order], numbers)
-    image_key = detector.create_dataset("image_key", data=keys.astype("i4"))
+    keys = np.concatenate(
+        [_keys(scan, stream, number) for stream, number in numbers.items()]
+    )
+    image_key = detector.create_dataset("image_key", data=keys)
     _number(detector, "x_pixel_size", scan.pixel_size_um * 1e-6, "m")
     _number(detector, "y_pixel_size", scan.pixel_size_um * 1e-6, "m")
     _number(detector, "count_time", np.full(len(keys), scan.exposure_time_s), "s")
@@ -135,12 +141,33 @@ def _write(file: h5py.File, folder: Path, scan: ScanRecord) -> None:
     frame_times.attrs["start"] = _iso(0.0)
 
     angles = np.concatenate(
-        [np.full(sum(numbers[:2]), scan.angles_deg[0]), scan.angles_deg]
+        [_angles(scan, stream, number) for stream, number in numbers.items()]
     )
     rotation_angle = _write_sample(entry, scan, angles)
     _write_data(entry, images, image_key, rotation_angle, scan.pixel_size_um)
     _write_electrochemistry(entry, scan)
     _write_facts(entry, scan)
+
+
+def _keys(scan: ScanRecord, stream: str, number: int) -> np.ndarray:
+    keys = np.full(number, IMAGE_KEYS[stream], "i4")
+    bad = list(scan.bad_frames.get(stream, ()))
+    if any(not 0 <= index < number for index in bad):
+        raise ValueError(
+            f"scan {scan.scan_number}: frames {bad} of the {stream} are noted as "
+            f"spoilt, {number} are on disk"
+        )
+    keys[bad] = INVALID
+    return keys
+
+
+def _angles(scan: ScanRecord, stream: str, number: int) -> np.ndarray:
+    """Return an angle for each frame; references get that of the nearest projection."""
+    if stream == "projections":
+        return scan.angles_deg
+    order = list(scan.raw_files)
+    before = order.index(stream) < order.index("projections")
+    return np.full(number, scan.angles_deg[0 if before else -1])
 
 
 def _write_source(instrument: h5py.Group, scan: ScanRecord) -> None:
