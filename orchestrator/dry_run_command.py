@@ -79,14 +79,13 @@ def run(args: argparse.Namespace) -> int:
     )
     rehearsal = args.voltage_from and read_rehearsal(args.voltage_from)
     layout = Layout((args.data or default_folder(experiment)).resolve())
-    layout.create()
-    layout.experiment_file.write_bytes(args.file.read_bytes())
-    layout.simulation_dir.mkdir()
+    layout.create(simulated=True)
     if rehearsal:
         record = layout.voltage_record_file
         rehearsal.write(record)
         settings = settings.model_copy(update={"voltage_record": record})
     keep_settings(layout, settings)
+    layout.keep(args.file)
     log_to(layout.log_file)
     print(f"SIMULATED experiment {experiment.experiment.id} in {layout.directory}")
     with ExperimentLock(layout.lock_file):

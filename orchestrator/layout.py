@@ -112,8 +112,10 @@ class Layout:
             name += f"_{attempt:02d}"
         return self.directory / "electrochemistry" / f"{name}.bdf.csv"
 
-    def create(self) -> None:
+    def create(self, *, simulated: bool = False) -> None:
         """Make the folders of a new experiment.
+
+        Empty ones are no experiment: the power may have gone while they were made.
 
         Raises
         ------
@@ -126,7 +128,7 @@ class Layout:
                     f"data folder {self.directory}: a file of that name exists; "
                     "give another folder with --data"
                 )
-            if any(self.directory.iterdir()):
+            if any(map(_is_content, self.directory.rglob("*"))):
                 raise RefusedError(
                     f"data folder {self.directory} already holds "
                     f"{self._what_is_there()}; nothing was touched: continue it with "
@@ -141,8 +143,18 @@ class Layout:
             self.directory / "previews",
             self.results_dir,
             self.report_file.parent,
+            *([self.simulation_dir] if simulated else []),
         ):
             folder.mkdir(parents=True, exist_ok=True)
+        if self.simulation_dir.is_dir() and not simulated:
+            self.simulation_dir.rmdir()  # it would make a dry run of this one
+
+    def keep(self, experiment_file: Path) -> None:
+        """Copy an experiment's file in one move: from now on it can be resumed."""
+        name = self.experiment_file.name
+        partial = self.experiment_file.with_name(f"{name}.partial")
+        partial.write_bytes(experiment_file.read_bytes())
+        partial.replace(self.experiment_file)
 
     def set_aside(self) -> Path:
         """Rename the folder of an experiment that was refused before it began."""
@@ -156,6 +168,10 @@ class Layout:
         names = sorted(path.name for path in self.directory.iterdir())
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
         return ", ".join(names[:3]) + more
+
+
+def _is_content(path: Path) -> bool:
+    return not path.is_dir() and path.suffix != ".partial"
 
 
 def scan_id(scan_number: int, attempt: int) -> str:

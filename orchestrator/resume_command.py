@@ -8,7 +8,6 @@ from orchestrator.channel_access import environment, set_environment
 from orchestrator.config import Experiment, load_experiment
 from orchestrator.ending import tell_end
 from orchestrator.errors import ConfigurationError, RefusedError
-from orchestrator.journal import read_entries
 from orchestrator.layout import Layout
 from orchestrator.lock import ExperimentLock
 from orchestrator.log import log_to
@@ -35,20 +34,15 @@ def add_parser(
 def run(args: argparse.Namespace) -> int:
     """Make the beamline safe, see what was done, and do the rest."""
     layout = Layout(args.directory.resolve())
-    for path in (layout.experiment_file, layout.journal_file):
-        if not path.exists():
-            raise ConfigurationError(
-                f"{args.directory}: no {path.name} in it; give the data folder of an "
-                "experiment"
-            )
+    if not layout.experiment_file.exists():
+        raise ConfigurationError(
+            f"{args.directory}: no {layout.experiment_file.name} in it; give the data "
+            "folder of an experiment"
+        )
     experiment = load_experiment(layout.experiment_file)
     with ExperimentLock(layout.lock_file):
-        session = next(
-            (e for e in read_entries(layout.journal_file) if e.kind == "session"), None
-        )
-        dry = session is not None and layout.simulation_dir.is_dir()
         log_to(layout.log_file)
-        if dry:
+        if layout.simulation_dir.is_dir():
             return _resume_dry_run(experiment, layout, args.force)
         return _resume(experiment, layout, args.force)
 

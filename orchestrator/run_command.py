@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     folder = args.data or experiment.output.directory / experiment.experiment.id
     layout = Layout(folder.resolve())
     layout.create()
-    layout.experiment_file.write_bytes(args.file.read_bytes())
+    layout.keep(args.file)
     log_to(layout.log_file)
     set_environment(environment(experiment.beamline.channel_access))
 

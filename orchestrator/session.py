@@ -8,8 +8,6 @@ import logging
 import os
 import platform
 import shutil
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -45,6 +43,7 @@ from orchestrator.preflight import preflight, refuse
 from orchestrator.readings import show_readings
 from orchestrator.reconcile import reconcile
 from orchestrator.record import DocumentRecord, read_documents
+from orchestrator.report_writer import ReportWriter
 from orchestrator.results import ResultsTable, Row
 from orchestrator.rulebook import Rulebook
 from orchestrator.screen import Screen
@@ -140,7 +139,7 @@ class Session:
         )
         self._live_documents = LiveDocuments(self.live, self._scan_of)
         self._scans: dict[str, Row] = {}
-        self._report = _ReportWriter(layout)
+        self._report = ReportWriter(layout)
 
     # --- the experiment --------------------------------------------------------------
 
@@ -181,6 +180,7 @@ class Session:
             raise
         finally:
             self.live.close()
+            self._report.end()
             self.archive.close()
             self.record.close()
             self.journal.close()
@@ -353,7 +353,6 @@ class Session:
         outcome = Outcome(outcome.kind, outcome.reason, unmeasured)
         self.journal.add("ended", outcome.reason, details=_ended(outcome.kind))
         self.state.finished(outcome.kind, outcome.reason)
-        self._report.wait()
         return outcome
 
     def _drained(self, timeout_s: float) -> bool:
@@ -432,6 +431,7 @@ class Session:
             darks_file=files["darks"],
             flats_file=files["flats"],
             projections_file=files["projections"],
+            flats_after_file=files.get("flats_after"),
             nominal_angles_deg=(float(first), float(step), int(number)),
             pixel_size_um=start["scan"]["pixel_size_um"],
             tomogram_file=self.layout.tomogram_file(start["scan_number"]),
@@ -496,43 +496,6 @@ class Session:
         finally:
             ended.set()
             thread.join()
-
-
-class _ReportWriter:
-    """Rewrite the report beside the experiment, never two at once."""
-
-    def __init__(self, layout: Layout):
-        self._layout = layout
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def refresh(self) -> None:
-        """Start to rewrite it, unless that is going on already."""
-        if self._process is None or self._process.poll() is not None:
-            self._process = self._start()
-
-    def wait(self, timeout_s: float = 120.0) -> None:
-        """Wait for one that is being written."""
-        if self._process is not None:
-            with suppress(subprocess.TimeoutExpired):
-                self._process.wait(timeout_s)
-
-    def _start(self) -> subprocess.Popen[bytes] | None:
-        command = [sys.executable, "-m", "orchestrator.cli", "report"]
-        try:
-            with open(self._layout.log_file, "ab") as log:
-                process = subprocess.Popen(
-                    [*command, str(self._layout.directory)],
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    start_new_session=True,  # Ctrl-C is the orchestrator's
-                )
-            with suppress(OSError):
-                os.setpriority(os.PRIO_PROCESS, process.pid, 15)
-        except OSError:
-            _log.exception("the report could not be refreshed")
-            return None
-        return process
 
 
 def _outcome(result: Any) -> Outcome:

@@ -22,8 +22,7 @@ def experiment():
 @pytest.fixture
 def layout(tmp_path):
     layout = Layout(tmp_path / "dry-run")
-    layout.create()
-    layout.simulation_dir.mkdir()
+    layout.create(simulated=True)
     return layout
 
 

@@ -86,6 +86,21 @@ def test_a_folder_that_holds_something_is_refused_and_untouched(tmp_path):
         Layout(tmp_path / "file").create()
 
 
+def test_folders_that_a_power_cut_left_empty_are_taken(tmp_path):
+    cut = Layout(tmp_path / "experiment")
+    cut.create(simulated=True)
+    (tmp_path / "experiment" / "experiment.yaml.partial").write_text("experim")
+    # It was to be a dry run; what is begun now is not, and must not be resumed as one.
+    cut.create()
+    assert not cut.simulation_dir.exists()
+    file = tmp_path / "asked.yaml"
+    file.write_text("experiment: {}")
+    cut.keep(file)
+    assert cut.experiment_file.read_text() == "experiment: {}"
+    with pytest.raises(RefusedError, match="already holds an experiment"):
+        cut.create()
+
+
 def test_raw_files_have_the_attempt_in_their_name(tmp_path):
     files = Layout(tmp_path).raw_files(7, 2)
     assert files["flats"] == tmp_path / "raw" / "scan_0007_02_flats.h5"
