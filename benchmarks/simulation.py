@@ -2,8 +2,9 @@
 
 One scan of the given scale is taken through the simulated records in this process,
 without clients: the rotation turns, the Zebra triggers, frames are drawn and written.
-Reported are the time to prepare the cell, the frames per second of wall time, how late
-the event loop woke (what a potentiostat's safety would wait for), and the memory.
+Reported are the time to start and to prepare the cell, the frames per second of wall
+time, how late the event loop woke (what a potentiostat's safety would wait for), and
+memory and CPU of both processes.
 
     python benchmarks/simulation.py --scale dry-run
     python benchmarks/simulation.py --scale paper --frames 100
@@ -21,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from sim.clock import Clock
+from sim.instrument import VirtualInstrument
 from sim.memory import Memory
 from sim.server import SimulatedIOC
 from sim.settings import SimulationSettings
@@ -101,15 +103,16 @@ def report_lateness(phase: str, late_s: list[float]) -> None:
 async def benchmark(settings: SimulationSettings, directory: Path, frames: int) -> None:
     """Run the scan and print what was measured."""
     clock = Clock(settings.clock_factor)
-    began_s = time.perf_counter()
-    world = World(settings, directory, clock, Memory(directory / "cell.json"))
+    memory = Memory(directory / "cell.json")
     # A cell with cracks is the hard one: two half-cycles have passed.
-    charge_c = 2.2 * settings.cell.half_cycle_charge_c
-    world.cell.advance(1000.0, charge_c, True)
-    world.freeze_cell()
+    cell = memory.cell(settings)
+    cell.advance(1000.0, 2.2 * settings.cell.half_cycle_charge_c, True)
+    memory.write(memory.text(cell, VirtualInstrument(cell, clock.now), clock.now()))
     late_s: list[float] = []
     ticker = asyncio.create_task(measure_lateness(late_s))
-    await asyncio.wrap_future(world.frozen.prepared)
+    began_s = time.perf_counter()
+    world = World(settings, directory, clock, Memory(directory / "cell.json"))
+    await world.begin()
     print(f"prepared in {time.perf_counter() - began_s:.1f} s", flush=True)
     report_lateness("preparing", late_s)
     late_s.clear()
@@ -121,9 +124,16 @@ async def benchmark(settings: SimulationSettings, directory: Path, frames: int) 
     rate = (frames - 1) / wall_s
     print(f"{frames} frames, {rate:.1f} frames/s, {size_mb / wall_s:.0f} MB/s written")
     report_lateness("drawing", late_s)
-    peak_gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(f"memory at most {peak_gib:.2f} GiB")
     world.close()
+    for who, whom in (
+        ("records", resource.RUSAGE_SELF),
+        ("darkroom", resource.RUSAGE_CHILDREN),
+    ):
+        usage = resource.getrusage(whom)
+        print(
+            f"{who}: {usage.ru_maxrss / 2**20:.2f} GiB at most, "
+            f"{usage.ru_utime + usage.ru_stime:.0f} CPU-s"
+        )
 
 
 def main() -> None:

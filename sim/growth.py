@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.optimize import root_scalar
 
+from sim.camera_settings import CameraSettings
 from sim.cell import CellState, crack_volume_um3, crack_width_um
 from sim.cell_settings import CellSettings
 from sim.crack_kernels import columns_near_trace, draw_ring, draw_strand
@@ -146,6 +147,17 @@ class CrackNetwork:
         for count in range(1, begun):
             self._remember(state.directions[:count])
         return self._solve(state.directions, state.half_cycles)
+
+    def check_law(self) -> None:
+        """Refuse a law of the volume that the first crack cannot keep.
+
+        Raises
+        ------
+        ValueError
+            If the first crack holds more than the law allows.
+        """
+        if self.settings.cracks.enabled:
+            self._remember((1,))
 
     def volume_um3(self, growth: Growth) -> float:
         """Return the cracks' volume in a flat, unchipped pellet."""
@@ -486,6 +498,25 @@ class CrackNetwork:
         table = table.copy()
         table[..., RANK][filled] = _ALWAYS_UM
         return table
+
+
+def check_cracks(cell: CellSettings, camera: CameraSettings, seed: int) -> None:
+    """Refuse a cell whose cracks cannot follow their law, before it is made.
+
+    Parameters
+    ----------
+    cell : CellSettings
+    camera : CameraSettings
+        Its pixels are the voxels.
+    seed : int
+
+    Raises
+    ------
+    ValueError
+        With the setting to change.
+    """
+    lattice = Lattice.around(cell, camera.pixel_size_um, camera.pellet_row_px)
+    CrackNetwork(cell, seed, lattice).check_law()
 
 
 def with_width(growth: Growth, factor: float) -> Growth:

@@ -105,8 +105,9 @@ class Lattice:
             self,
             first_row=self.first_row + start,
             row_step=step,
-            depth_um=self.depth_um[chosen],
-            disc_rows=self.disc_rows[chosen],
+            # In one piece, or compiled loops are compiled again for rows apart.
+            depth_um=self.depth_um[chosen].copy(),
+            disc_rows=self.disc_rows[chosen].copy(),
         )
 
     def sample(self, voxels: int) -> "Lattice":

@@ -12,7 +12,7 @@ import numpy as np
 from sim.camera_noise import expose
 from sim.camera_settings import CameraSettings
 from sim.cell import CellState
-from sim.cell_settings import CellSettings, CrackSettings
+from sim.cell_settings import CellSettings, CrackSettings, InterfaceSettings
 from sim.displacement import scan_drift_um
 from sim.distortion import warp
 from sim.lattice import Lattice
@@ -25,10 +25,12 @@ from sim.voxels import CellShape, CellShaper, CellVoxels, Totals
 
 # Less than this part of a voxel is not worth projecting.
 _UNSEEN = 1e-5
-# A cell of more voxels is projected beforehand, so many rows at a time.
-_MOST_VOXELS = 60_000_000
+# A large cell is projected beforehand, so many rows at a time.
 _ROWS_AT_ONCE = 16
 _STREAM = 0xF7A3
+
+MOST_VOXELS = 60_000_000
+"""A cell of more voxels is projected beforehand."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,8 @@ class Projector:
     directory : Path, optional
         Where the prepared projections of a large cell lie, some 10 GB for the
         experiment's; the system's place for such files where not given.
+    most_voxels : int, optional
+        A cell of more voxels is projected beforehand.
     """
 
     def __init__(
@@ -95,8 +99,11 @@ class Projector:
         camera: CameraSettings,
         seed: int,
         directory: Path | None = None,
+        *,
+        most_voxels: int = MOST_VOXELS,
     ) -> None:
         self._directory = directory
+        self._most_voxels = most_voxels
         self.cell = cell
         self.camera = camera
         self.seed = seed
@@ -113,33 +120,44 @@ class Projector:
 
     @staticmethod
     def warm_up() -> None:
-        """Compile what `prepare` and `frame` need, on a cell of a few pixels."""
+        """Compile all that `prepare` and `frame` need, on cells of a few pixels."""
         cell = CellSettings(
             pellet_diameter_mm=0.04,
             pellet_thickness_mm=0.01,
             lithium_thickness_mm=0.01,
+            # All shards come in the second half-cycle.
             cracks=CrackSettings(
-                first_volume_fraction=0.06, first_width_um=1.0, last_width_um=1.2
+                first_volume_fraction=0.06,
+                first_width_um=1.0,
+                last_width_um=1.2,
+                last_label=1.1,
             ),
+            interface=InterfaceSettings(shards_per_mm2=5000),
         )
-        camera = CameraSettings(num_columns=64, num_rows=48)
-        projector = Projector(cell, camera, seed=0)
-        projector.frame(
-            projector.prepare(CellState(seed=0, half_cycles=1.0, directions=(1,))),
-            angle_deg=0.0,
-            shutter_open=True,
-            ring_current_ma=camera.nominal_ring_current_ma,
-            exposure_time_s=0.01,
-            time_s=0.0,
-            frame_index=0,
+        camera = CameraSettings(
+            num_columns=64, num_rows=48, prepared_angles_deg=(0.0, 10.0, 3)
         )
+        state = CellState(seed=0, half_cycles=2.0, directions=(1, -1))
+        for most_voxels in (MOST_VOXELS, 0):
+            projector = Projector(cell, camera, seed=0, most_voxels=most_voxels)
+            prepared = projector.prepare(state)
+            for angle_deg in (0.0, 5.0):
+                projector.frame(
+                    prepared,
+                    angle_deg=angle_deg,
+                    shutter_open=True,
+                    ring_current_ma=camera.nominal_ring_current_ma,
+                    exposure_time_s=0.01,
+                    time_s=0.0,
+                    frame_index=0,
+                )
 
     def prepare(self, state: CellState) -> Prepared:
         """Work out the cell's shape at a state."""
         shape = self.shaper.shape(state)
         drift = scan_drift_um(self.camera.drift_um, state) / self.camera.pixel_size_um
         drift_px = (float(drift[0]), float(drift[1]), float(drift[2]))
-        if self.lattice.num_rows * self.lattice.width**2 > _MOST_VOXELS:
+        if self.lattice.num_rows * self.lattice.width**2 > self._most_voxels:
             stored, totals = self._store(shape)
             nothing = np.empty(0)
             return Prepared(
@@ -295,6 +313,17 @@ class Projector:
             return np.zeros(shape, dtype=np.float32)
         electrolyte, other = self._depths(prepared, angle_deg, place)
         return (electrolyte + other).astype(np.float32)
+
+    def sees_sample(self, sample_out_mm: float) -> bool:
+        """Return whether any of the cell may be in view at a place of its stage."""
+        camera = self.camera
+        # So far it may move towards the beam, whatever its state and angle.
+        moves_um = np.hypot(*camera.cell_offset_um) + 5 * camera.drift_um
+        moves_px = (moves_um + camera.wobble_um) / camera.pixel_size_um
+        pixel_mm = camera.pixel_size_um / 1000
+        half = camera.num_columns / 2
+        away_px = abs(camera.rotation_axis_px - half + sample_out_mm / pixel_mm)
+        return bool(away_px <= half + self._outer_radius_mm() / pixel_mm + 2 + moves_px)
 
     def _place(
         self,

@@ -264,11 +264,14 @@ def _gather(
             for k in range(_TAPS):
                 along_x[k] = table[int(abs(x - first_x - k) * _TABLE + 0.5)]
                 along_y[k] = table[int(abs(y - first_y - k) * _TABLE + 0.5)]
-                number_x[k] = (first_x + k) % size
+                # Not by the remainder: dividing takes as long as all the rest.
+                number = first_x + k
+                number_x[k] = number + size if number < 0 else number
             real = np.float32(0)
             imaginary = np.float32(0)
             for m in range(_TAPS):
-                row = spectrum[(first_y + m) % size]
+                number = first_y + m
+                row = spectrum[number + size if number < 0 else number]
                 part_real = np.float32(0)
                 part_imaginary = np.float32(0)
                 for k in range(_TAPS):

@@ -1,90 +1,56 @@
 """One world behind all simulated IOCs: the picture follows angle, beam and cell."""
 
 import asyncio
-import logging
+import weakref
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 from sim.cell import CellState
 from sim.clock import Clock
+from sim.darkroom import Darkroom, Exposure
 from sim.history import History
 from sim.instrument import VirtualInstrument
 from sim.memory import Memory
 from sim.motion import Axis
 from sim.position_compare import PositionCompare
-from sim.projector import Prepared, Projector
 from sim.recorded_voltage import RecordedVoltageCell
 from sim.settings import SimulationSettings
 from sim.source import StorageRing
-from sim.truth import TruthFile
-
-log = logging.getLogger(__name__)
 
 # Wall time between writings: so much of the cell's life a kill can take.
 _MEMORY_PERIOD_S = 0.2
-# Longest wait at the end for the truth file, shorter than that for the process.
-_LAST_RECORD_S = 4.0
 
 
-@dataclass(frozen=True)
-class Exposure:
-    """One frame as the world stood in the middle of its exposure.
+@dataclass(frozen=True, eq=False)
+class FrozenCell:
+    """The cell as it stood when the relay opened.
 
     Attributes
     ----------
-    unique_id : int
-        The camera's own number of the frame.
-    frame_index : int
-        Frames exposed since the IOC began; seeds the noise.
-    start_s, exposure_time_s : float
-        Simulated time of its beginning and its length.
-    angle_deg, sample_x_mm, sample_y_mm : float
-        Positions in the middle of the exposure.
-    shutter_open : bool
-    ring_current_ma : float
+    number : int
+        What the darkroom calls it.
+    state : CellState
+    prepared : concurrent.futures.Future
+        Done when it can be imaged.
     """
 
-    unique_id: int
-    frame_index: int
-    start_s: float
-    exposure_time_s: float
-    angle_deg: float
-    sample_x_mm: float
-    sample_y_mm: float
-    shutter_open: bool
-    ring_current_ma: float
-
-
-@dataclass(frozen=True)
-class FrozenCell:
-    """The cell as it stood when the relay opened, ready to be imaged."""
-
+    number: int
     state: CellState
-    time_s: float
-    prepared: "Future[Prepared]" = field(repr=False)
-
-
-def _log_failure(recorded: "Future[None]") -> None:
-    error = recorded.exception()
-    if error is not None:
-        log.error("truth file: %s", error, exc_info=error)
+    prepared: "Future[None]" = field(repr=False)
 
 
 class World:
-    """Clock, stages, beam, cell and projector, joined.
+    """Clock, stages, beam and cell, joined, and the darkroom that images them.
 
-    Everything but `draw` belongs to the event loop's thread. Frames are drawn and
-    written by the one thread of `drawing`; the cell is prepared in another.
+    All of it belongs to the event loop's thread; computing is the darkroom's.
 
     Parameters
     ----------
     settings : SimulationSettings
     directory : Path
-        Where the truth file goes.
+        Where the darkroom's files go.
     clock : Clock
     memory : Memory
         Gives the cell as it was left, and keeps it.
@@ -114,22 +80,19 @@ class World:
         self.instrument = VirtualInstrument(terminals, clock.now)
         memory.restore(self.instrument)
         self.instrument.on_relay_open = self.freeze_cell
-        self.projector = Projector(
-            settings.cell, settings.camera, settings.seed, directory
-        )
-        self.truth = TruthFile(directory / "truth.h5", self.projector)
-        self.drawing = ThreadPoolExecutor(1, thread_name_prefix="drawing")
-        self._preparing = ThreadPoolExecutor(1, thread_name_prefix="preparing")
-        self._warmed = self.drawing.submit(self.projector.warm_up)
+        self.darkroom = Darkroom(settings, directory)
         self._schedule_listeners: list[Callable[[], None]] = []
-        self._recorded: set[str] = set()
-        self._recording: Future[None] | None = None
+        self._frozen_number = 0
         self.frozen = self._freeze()
 
     async def begin(self) -> None:
         """Wait until frames can be drawn: compiled, and the cell prepared."""
-        await asyncio.wrap_future(self._warmed)
+        await asyncio.wrap_future(self.darkroom.compiled)
         await asyncio.wrap_future(self.frozen.prepared)
+
+    async def watch(self) -> None:
+        """Fail when the darkroom ends unasked: no frame will come any more."""
+        await asyncio.wrap_future(self.darkroom.ended)
 
     def on_schedule_change(self, listener: Callable[[], None]) -> None:
         """Call `listener` whenever a motion or a trigger is planned anew."""
@@ -145,9 +108,13 @@ class World:
         self.frozen = self._freeze()
 
     def _freeze(self) -> FrozenCell:
-        state = self.cell.state()
-        prepared = self._preparing.submit(self.projector.prepare, state)
-        return FrozenCell(state, self.clock.now(), prepared)
+        self._frozen_number += 1
+        number, state = self._frozen_number, self.cell.state()
+        prepared = self.darkroom.prepare(number, state, self.clock.now())
+        frozen = FrozenCell(number, state, prepared)
+        # Prepared, a large cell takes 10 GB of disk.
+        weakref.finalize(frozen, self.darkroom.forget, number)
+        return frozen
 
     def begin_imaging(self) -> None:
         """Freeze the cell anew if current flows: it is not what it was."""
@@ -178,6 +145,7 @@ class World:
             frame_index=frame_index,
             start_s=start_s,
             exposure_time_s=exposure_time_s,
+            beam_time_s=start_s - self.start_s,
             angle_deg=self.rotation.position_at(middle_s),
             sample_x_mm=self.sample_x.position_at(middle_s),
             sample_y_mm=self.sample_y.position_at(middle_s),
@@ -185,44 +153,8 @@ class World:
             ring_current_ma=self.ring.current_ma_at(middle_s),
         )
 
-    def draw(
-        self, exposure: Exposure, frozen: FrozenCell, file_stem: str
-    ) -> np.ndarray:
-        """Return the frame of an exposure, uint16 (y, x) (drawing thread only)."""
-        # A dark needs no cell: it must not wait for one to be prepared.
-        prepared = frozen.prepared.result() if exposure.shutter_open else None
-        if prepared is not None and file_stem.endswith("projections"):
-            self._record_truth(file_stem, frozen, prepared)
-        return self.projector.frame(
-            prepared,
-            angle_deg=exposure.angle_deg,
-            sample_out_mm=exposure.sample_x_mm,
-            sample_y_mm=exposure.sample_y_mm,
-            shutter_open=exposure.shutter_open,
-            ring_current_ma=exposure.ring_current_ma,
-            exposure_time_s=exposure.exposure_time_s,
-            time_s=exposure.start_s - self.start_s,
-            frame_index=exposure.frame_index,
-        )
-
-    def _record_truth(
-        self, file_stem: str, frozen: FrozenCell, prepared: Prepared
-    ) -> None:
-        name = file_stem.removesuffix("_projections")
-        if name in self._recorded:
-            return
-        self._recorded.add(name)
-        # In the other thread: frames need not wait until volumes are written.
-        self._recording = self._preparing.submit(
-            self.truth.record, prepared, name=file_stem, time_s=frozen.time_s
-        )
-        self._recording.add_done_callback(_log_failure)
-
     def close(self) -> None:
-        """Open the relay, finish what is being drawn and let the thread end."""
+        """Open the relay, keep the cell and let the darkroom end."""
         self.instrument.close()
         self.remember()
-        if self._recording is not None:
-            wait([self._recording], timeout=_LAST_RECORD_S)
-        self._preparing.shutdown(wait=False, cancel_futures=True)
-        self.drawing.shutdown(wait=False, cancel_futures=True)
+        self.darkroom.stop()

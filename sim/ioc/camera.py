@@ -13,7 +13,7 @@ from ophyd.areadetector.cam import PcoDetectorCam
 
 from sim.ioc.area_detector import area_detector_group
 from sim.ioc.hdf5_plugin import Hdf5Plugin
-from sim.world import Exposure, FrozenCell, World
+from sim.world import FrozenCell, World
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class PcoCamera:
         self.group = area_detector_group(PcoDetectorCam, _first_values(shape))(
             f"{prefix}cam1:"
         )
-        self.plugin = Hdf5Plugin(f"{prefix}HDF1:", shape)
+        self.plugin = Hdf5Plugin(f"{prefix}HDF1:", world.darkroom, shape)
         self.lost = LostTriggers(prefix)
         self.pvdb = {
             **self.group.pvdb,
@@ -123,7 +123,7 @@ class PcoCamera:
         self._clock.set_limit(limit_s)
 
     async def _put_array_counter(self, instance: Any, value: int) -> int:
-        self._counter = value
+        self._counter = int(value)
         await self.group.post("ArrayCounter_RBV", value)
         return value
 
@@ -154,7 +154,7 @@ class PcoCamera:
         await group.post("DetectorState_RBV", "Acquire")
         await group.post("Acquire", "Acquire")
         await group.post("Acquire_RBV", "Acquire")
-        pending: deque[asyncio.Future[None]] = deque()
+        pending: deque[asyncio.Task[None]] = deque()
         try:
             self._world.begin_imaging()
             await self._expose(self._world.frozen, pending)
@@ -183,7 +183,7 @@ class PcoCamera:
         return math.inf if mode == "Continuous" else self.group.value("NumImages")
 
     async def _expose(
-        self, frozen: FrozenCell, pending: "deque[asyncio.Future[None]]"
+        self, frozen: FrozenCell, pending: "deque[asyncio.Task[None]]"
     ) -> None:
         loop = asyncio.get_running_loop()
         number = self._wanted
@@ -207,20 +207,15 @@ class PcoCamera:
                 exposure = self._world.exposure(
                     self._counter, self._frame_index, start_s, self._exposure_s
                 )
-                pending.append(
-                    loop.run_in_executor(
-                        self._world.drawing, self._deliver, exposure, frozen
-                    )
-                )
+                taken = self.plugin.take(exposure, frozen.number)
+                pending.append(asyncio.create_task(taken))
             while len(pending) >= _DEPTH:
-                await pending[0]
-                pending.popleft()
+                await _first(pending)
             self._due.popleft()
             if loop.time() - self._posted_s > _POST_PERIOD_S:
                 await self._post_counters()
         while pending:
-            await pending[0]
-            pending.popleft()
+            await _first(pending)
 
     async def _tell_progress(self, fraction: float) -> None:
         stem = self.plugin.file_stem
@@ -233,14 +228,6 @@ class PcoCamera:
             await self._due_came.wait()
         return self._due[0]
 
-    def _deliver(self, exposure: Exposure, frozen: FrozenCell) -> None:
-        """Draw one frame and hand it to the plugin (drawing thread)."""
-        if not self.plugin.enabled:
-            return
-        stem = self.plugin.file_stem
-        frame = None if stem is None else self._world.draw(exposure, frozen, stem)
-        self.plugin.process(frame, exposure.unique_id, exposure.start_s)
-
     async def _post_counters(self) -> None:
         self._posted_s = asyncio.get_running_loop().time()
         group = self.group
@@ -250,6 +237,12 @@ class PcoCamera:
         await self.plugin.show()
         if self.lost.number.value != self._lost:
             await self.lost.number.write(self._lost)
+
+
+async def _first(pending: "deque[asyncio.Task[None]]") -> None:
+    """Wait for the first of some frames, which goes on if the wait is cancelled."""
+    await asyncio.wait({pending[0]})
+    pending.popleft().result()
 
 
 def _first_values(shape: tuple[int, int]) -> dict[str, Any]:

@@ -2,17 +2,15 @@
 
 import asyncio
 import logging
-import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from caproto import SkipWrite
 from ophyd.areadetector.plugins import HDF5Plugin_V34
 
+from sim.darkroom import Darkroom, Exposure, Written
 from sim.ioc.area_detector import area_detector_group
-from sim.ioc.hdf5_file import Hdf5FrameFile
 
 log = logging.getLogger(__name__)
 
@@ -36,23 +34,22 @@ _FIRST_VALUES = {
 
 
 class Hdf5Plugin:
-    """PVs of ``HDF1:`` and the file behind them.
+    """PVs of ``HDF1:`` and the file behind them, which the darkroom writes.
 
     Parameters
     ----------
     prefix : str
         Prefix of the plugin, ``…HDF1:``.
+    darkroom : Darkroom
     shape : tuple[int, int]
         Rows and columns of the camera's frames.
     """
 
-    def __init__(self, prefix: str, shape: tuple[int, int]) -> None:
+    def __init__(self, prefix: str, darkroom: Darkroom, shape: tuple[int, int]) -> None:
         self.group = area_detector_group(HDF5Plugin_V34, _FIRST_VALUES)(prefix)
         self._shape = shape
-        # Frames come from the drawing thread, commands from the event loop.
-        self._lock = threading.Lock()
-        self._file: Hdf5FrameFile | None = None
-        self._number_wanted = 0
+        self._darkroom = darkroom
+        self._path: Path | None = None
         self._number_captured = 0
         self._error = ""
         self._arrays = 0
@@ -70,53 +67,38 @@ class Hdf5Plugin:
     @property
     def file_stem(self) -> str | None:
         """Name, without suffix, of the file being written."""
-        file = self._file
-        return None if file is None else file.path.stem
+        return None if self._path is None else self._path.stem
 
     @property
     def number_captured(self) -> int:
         """Frames of this capture that a reader can see."""
         return self._number_captured
 
-    def process(self, frame: np.ndarray | None, unique_id: int, start_s: float) -> None:
-        """Take one frame (drawing thread); None is a frame nobody captures."""
-        with self._lock:
-            self._arrays += 1
-            file = self._file
-            if file is None or frame is None:
-                return
-            try:
-                if self.fail_next:
-                    message, self.fail_next = self.fail_next, ""
-                    raise OSError(message)
-                file.capacity_bytes = 0 if self.disk_full else None
-                file.append(frame, unique_id, start_s)
-            except (OSError, RuntimeError, ValueError) as error:
-                log.error("%s: frame %d: %s", file.path, unique_id, error)
-                self._error = str(error)
-                self._close()
-                return
-            self._number_captured = file.number_flushed
-            if 0 < self._number_wanted <= file.number:
-                self._close()
-
-    def _close(self) -> None:
-        file = self._file
-        if file is None:
+    async def take(self, exposure: Exposure, cell: int) -> None:
+        """Have a frame drawn and written; nobody sees one that is not captured."""
+        if not self.enabled:
             return
-        try:
-            file.close()
-        except (OSError, RuntimeError) as error:
-            self._error = self._error or str(error)
-        self._number_captured = file.number_flushed
-        self._file = None  # last: who sees it closed sees the final number
+        path = self._path
+        if path is not None:
+            fault, self.fail_next = self.fail_next, ""
+            asked = self._darkroom.expose(
+                exposure, cell, fault=fault, disk_full=self.disk_full
+            )
+            self._see(path, await asyncio.wrap_future(asked))
+        self._arrays += 1
+
+    def _see(self, path: Path, written: Written) -> None:
+        if self._path is not path:
+            return  # closed since, and told so
+        self._number_captured = written.captured
+        self._error = self._error or written.error
+        if not written.is_open:
+            self._path = None
 
     async def show(self) -> None:
         """Post what has happened since the last call (event loop)."""
         group = self.group
-        # Without the lock, which the drawing thread holds while it writes: the event
-        # loop must not wait for a disk.
-        closed = self._file is None
+        closed = self._path is None
         arrays, captured, error = self._arrays, self._number_captured, self._error
         if arrays:
             rows, columns = self._shape
@@ -129,7 +111,7 @@ class Hdf5Plugin:
             await group.post("WriteStatus", "Write error")
         await group.post("NumCaptured_RBV", captured)
         # A file opened meanwhile must not be reported closed.
-        if closed and self._file is None and group.value("Capture_RBV") == "Capture":
+        if closed and self._path is None and group.value("Capture_RBV") == "Capture":
             await group.post("SWMRActive_RBV", "Off")
             await group.post("Capture", "Done")
             await group.post("Capture_RBV", "Done")
@@ -145,16 +127,18 @@ class Hdf5Plugin:
 
     async def _put_capture(self, instance: Any, value: str) -> None:
         if value == "Capture":
-            if self._file is None:
+            if self._path is None:
                 await self._begin()
         else:
-            await asyncio.to_thread(self._close_locked)
-            await self.show()
+            await self._end()
         raise SkipWrite
 
-    def _close_locked(self) -> None:
-        with self._lock:
-            self._close()
+    async def _end(self) -> None:
+        path = self._path
+        if path is not None:
+            asked = self._darkroom.close_file()
+            self._see(path, await asyncio.wrap_future(asked))
+        await self.show()
 
     async def _begin(self) -> None:
         group = self.group
@@ -162,23 +146,22 @@ class Hdf5Plugin:
             path = self._next_path()
             if self.on_open is not None:
                 await self.on_open(path.stem)
-            file = await asyncio.to_thread(
-                Hdf5FrameFile,
-                path,
-                self._shape,
-                swmr=group.value("SWMRMode") == "On",
-                flush_every=group.value("NumFramesFlush"),
+            await asyncio.wrap_future(
+                self._darkroom.open_file(
+                    path,
+                    swmr=group.value("SWMRMode") == "On",
+                    flush_every=int(group.value("NumFramesFlush")),
+                    number=int(group.value("NumCapture")),
+                )
             )
-        except (OSError, TypeError, ValueError) as error:
+        except (OSError, RuntimeError, TypeError, ValueError) as error:
             await group.post("WriteMessage", str(error))
             await group.post("WriteStatus", "Write error")
             await group.channel("Capture").write("Done", verify_value=False)
             return
-        with self._lock:
-            self._file = file
-            self._number_wanted = group.value("NumCapture")
-            self._number_captured = 0
-            self._error = ""
+        self._path = path
+        self._number_captured = 0
+        self._error = ""
         await group.post("NumCaptured_RBV", 0)
         await group.post("FullFileName_RBV", str(path))
         await group.post("WriteMessage", "")

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-import sim.projector
 from sim.camera_settings import CameraSettings
 from sim.cell import CellState
 from sim.cell_settings import CellSettings, CrackSettings
@@ -72,7 +71,7 @@ def test_columns_shift_by_parts_of_a_pixel():
     assert seen[0] == pytest.approx(expected, abs=2e-3)
 
 
-def test_a_large_cell_is_seen_as_a_small_one_would_be(monkeypatch, tmp_path):
+def test_a_large_cell_is_seen_as_a_small_one_would_be(tmp_path):
     cell = CellSettings(
         pellet_diameter_mm=0.1,
         pellet_thickness_mm=0.03,
@@ -86,8 +85,7 @@ def test_a_large_cell_is_seen_as_a_small_one_would_be(monkeypatch, tmp_path):
     state = CellState(seed=5, half_cycles=2.0, directions=(1, -1), gross_charge_c=2e-6)
     direct = Projector(cell, camera, seed=5)
     small = direct.prepare(state)
-    monkeypatch.setattr(sim.projector, "_MOST_VOXELS", 1000)
-    stored = Projector(cell, camera, seed=5, directory=tmp_path)
+    stored = Projector(cell, camera, seed=5, directory=tmp_path, most_voxels=1000)
     large = stored.prepare(state)
     assert large.voxels is None
     for name in ("crack_volume_um3", "filled_volume_um3", "body_volume_um3"):
