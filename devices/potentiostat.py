@@ -9,7 +9,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ophyd import Component as Cpt
@@ -21,7 +21,7 @@ from .errors import DeviceError
 from .potentiostat_driver import GalvanostaticStep, StepState
 from .potentiostat_outcome import OutcomeReading, StepOutcome
 from .potentiostat_watch import StepWatch
-from .short_circuit import GuardSettings
+from .short_circuit import CellHealth, GuardSettings
 
 PUT_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 10.0
@@ -118,6 +118,7 @@ class Potentiostat(Device):
         super().__init__(prefix, **kwargs)
         self.guard = guard or GuardSettings()
         self._watch: StepWatch | None = None
+        self._health = CellHealth()
         self._prepared: ArmedStep | None = None
         self._kicked_off: DeviceStatus | None = None
         self._completed: DeviceStatus | None = None
@@ -141,6 +142,8 @@ class Potentiostat(Device):
             )
         self._unsubscribe()
         self._prepared = value
+        if running is not None:
+            self._health = running.health
         self._watch = self._kicked_off = self._completed = None
         return self._in_thread(lambda: self._arm(value))
 
@@ -287,6 +290,7 @@ class Potentiostat(Device):
             self.guard,
             heartbeat_timeout_s=prepared.heartbeat_timeout_s,
             first_number=number,
+            health=replace(self._health, rest_v=float(self._read(self.voltage))),
             open_relay=self._put_open,
             beat=lambda: self.heartbeat.put(1, wait=False),
             ended=lambda _: self._end(completed),

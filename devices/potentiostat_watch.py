@@ -16,7 +16,7 @@ from ophyd.status import Status
 
 from .potentiostat_driver import EndReason, GalvanostaticStep, StepState
 from .potentiostat_outcome import StepOutcome
-from .short_circuit import Alarm, GuardSettings, ShortCircuitRules
+from .short_circuit import Alarm, CellHealth, GuardSettings, ShortCircuitRules
 
 BLOCK_COLUMNS = 6  # number, time, voltage, current, charge, relay: as the IOC has it
 # The instrument ends a step by itself; later than this, the guard does.
@@ -57,6 +57,8 @@ class StepWatch:
         Silence after which the instrument opens the relay (wall time).
     first_number : int
         Running number of the first sample that may belong to the step.
+    health : CellHealth
+        What is known of the cell from earlier steps and at rest.
     open_relay, beat : callable
         Opens the relay and beats the heart, neither waiting nor reading.
     ended : callable
@@ -70,6 +72,7 @@ class StepWatch:
         *,
         heartbeat_timeout_s: float,
         first_number: int,
+        health: CellHealth,
         open_relay: Callable[[], None],
         beat: Callable[[], None],
         ended: Callable[[StepOutcome], None],
@@ -81,7 +84,7 @@ class StepWatch:
         self._put_open = open_relay
         self._beat = beat
         self._ended = ended
-        self._rules = ShortCircuitRules(guard)
+        self._rules = ShortCircuitRules(guard, health=health)
         self._rules.begin(step.current_ma, compliance_v=step.compliance_v)
         self._lock = threading.RLock()
         self._pending: list[CollectedSample] = []
@@ -184,6 +187,12 @@ class StepWatch:
     def abandon(self) -> None:
         """End the watchdog without an outcome: the step never started."""
         self._stop.set()
+
+    @property
+    def health(self) -> CellHealth:
+        """What is known of the cell, for the step after this one."""
+        with self._lock:
+            return self._rules.health
 
     def take(self) -> list[CollectedSample]:
         """Return the samples that were not taken yet."""

@@ -71,6 +71,13 @@ class GuardSettings(BaseModel):
         le=600,
         description="start of a step, during which the cell polarises (s)",
     )
+    build_s: float = Field(
+        default=0.5,
+        gt=0,
+        le=60,
+        description="a cell never seen before shows collapse_v within this time of its"
+        " first current, else it is shorted (s)",
+    )
     stale_after_s: float = Field(
         default=5.0,
         gt=0,
@@ -116,6 +123,27 @@ class Alarm:
         return f"{self.kind}: {self.rule}"
 
 
+@dataclass(frozen=True)
+class CellHealth:
+    """What is known of a cell before a step, from the steps before and at rest.
+
+    Attributes
+    ----------
+    polarisation_v : float
+        Magnitude of the voltage under current when it was last healthy.
+    onset : tuple[tuple[float, float], ...]
+        How its voltage came with the current, over `GuardSettings.settle_s`: time
+        since the current began (s) and change of the voltage over the current (ohm).
+        Empty if it was never seen.
+    rest_v : float
+        Voltage just before the current begins.
+    """
+
+    polarisation_v: float = 0.0
+    onset: tuple[tuple[float, float], ...] = ()
+    rest_v: float = 0.0
+
+
 EVIDENCE_SAMPLES = 20
 SETTLE_SAMPLES = 5
 NOISE_SIGMAS = 6.0
@@ -126,6 +154,8 @@ FLICKERS = 2
 LASTING_DROP_S = 10.0
 NEW_BASELINE_S = 60.0
 POLARITY_S = 5.0
+MISSING_ONSET_FRAC = 1 / 3
+ONSET_SPACING_S = 0.09
 WINDOW_SPACING_S = 0.2
 GAP_PERIODS = 5.0
 
@@ -142,6 +172,8 @@ class ShortCircuitRules:
         under current must be that of the current.
     period_s : float
         Usual time between samples, where it is longer than a fraction of a second.
+    health : CellHealth, optional
+        What is known of the cell already.
     """
 
     def __init__(
@@ -150,11 +182,15 @@ class ShortCircuitRules:
         *,
         symmetric: bool = True,
         period_s: float = 0.0,
+        health: CellHealth | None = None,
     ) -> None:
         self._settings = settings
         self._longest_gap_s = max(settings.stale_after_s, GAP_PERIODS * period_s)
         self._symmetric = symmetric
-        self._polarisation_v = 0.0
+        known = health or CellHealth()
+        self._polarisation_v = known.polarisation_v
+        self._onset = known.onset
+        self._rest_v = known.rest_v
         self._recent: deque[tuple[float, float, float]] = deque(maxlen=EVIDENCE_SAMPLES)
         self._open: dict[AlarmKind, Alarm] = {}
         self._ended: list[Alarm] = []
@@ -165,8 +201,11 @@ class ShortCircuitRules:
     def begin(self, current_ma: float, *, compliance_v: float = math.inf) -> None:
         """Say that a step at `current_ma` begins; earlier alarms are closed."""
         self.end()
-        if self._voltages_seen >= SETTLE_SAMPLES:
-            self._polarisation_v = self._baseline_v
+        known = self.health
+        self._polarisation_v = known.polarisation_v
+        self._onset = known.onset
+        if self._recent:
+            self._rest_v = self._recent[-1][1]
         self._asked_ma = current_ma
         self._compliance_v = compliance_v
         self._reset()
@@ -184,6 +223,8 @@ class ShortCircuitRules:
         previous_s = self._recent[-1][0] if self._recent else None
         self._recent.append((time_s, voltage_v, current_ma))
         if not relay_closed or self._asked_ma == 0:
+            if self._started_s is None:
+                self._rest_v = voltage_v
             return []
         if self._started_s is None:
             self._started_s = time_s
@@ -196,6 +237,7 @@ class ShortCircuitRules:
         if self._judge_source(raised, time_s, voltage_v, current_ma):
             return raised
         self._driven += 1
+        self._note_onset(time_s - self._started_s, voltage_v)
         self._judge_polarity(raised, time_s, voltage_v)
         self._judge_collapse(raised, time_s, voltage_v)
         if "hard_short" not in self._open:
@@ -212,6 +254,16 @@ class ShortCircuitRules:
     def asked_ma(self) -> float:
         """Current of the step that is being judged; 0 between steps."""
         return self._asked_ma
+
+    @property
+    def health(self) -> CellHealth:
+        """What is known of the cell, for the next step."""
+        seen = self._voltages_seen >= SETTLE_SAMPLES
+        return CellHealth(
+            self._baseline_v if seen else self._polarisation_v,
+            tuple(self._seen_onset) if self._onset_whole else self._onset,
+            self._rest_v,
+        )
 
     @property
     def alarms(self) -> tuple[Alarm, ...]:
@@ -315,21 +367,51 @@ class ShortCircuitRules:
             self._collapsed_s = None
             self._clear("hard_short")
             return
+        wait_s = settings.persistence_s
         if not self._polarised and not self._settled(time_s):
+            wait_s = self._onset_missing_s(time_s, voltage_v)
+        if not math.isfinite(wait_s):
+            self._collapsed_s = None
             return
         if self._collapsed_s is None:
             self._collapsed_s = time_s
             self._collapses = 0
         self._collapses += 1
-        lasting = time_s - self._collapsed_s >= settings.persistence_s
+        lasting = time_s - self._collapsed_s >= wait_s
         if lasting and (self._collapses >= 2 or settings.persistence_s == 0):
             self._raise(
                 raised,
                 "hard_short",
                 self._collapsed_s,
-                f"|V| below {threshold_v * 1e3:.3g} mV for {settings.persistence_s:g} "
+                f"|V| below {threshold_v * 1e3:.3g} mV for {wait_s:g} "
                 f"s at {self._asked_ma:.4g} mA, healthy {healthy_v * 1e3:.3g} mV",
             )
+
+    def _note_onset(self, elapsed_s: float, voltage_v: float) -> None:
+        if self._onset_whole or self._collapsed_s is not None:
+            return
+        seen = self._seen_onset
+        if not seen or elapsed_s - seen[-1][0] >= ONSET_SPACING_S:
+            seen.append((elapsed_s, (voltage_v - self._rest_v) / self._asked_ma * 1e3))
+        self._onset_whole = self._polarised and elapsed_s >= self._settings.settle_s
+
+    def _onset_missing_s(self, time_s: float, voltage_v: float) -> float:
+        """Return how long a voltage near 0 at the start of a step may last.
+
+        Infinite where it may be that of a healthy cell, which relaxes from the step
+        before: its voltage changes with the current all the same, as it did then.
+        """
+        elapsed_s = 0.0 if self._started_s is None else time_s - self._started_s
+        built_ohm = [ohm for at_s, ohm in self._onset if at_s <= elapsed_s][-1:]
+        magnitude_v, rest_v = abs(voltage_v), self._rest_v
+        still_v = self._settings.collapse_v
+        least_v = MISSING_ONSET_FRAC * sum(built_ohm) * abs(self._asked_ma) * 1e-3
+        missing = max(magnitude_v, abs(voltage_v - rest_v)) < least_v
+        if missing and least_v >= still_v:
+            return self._settings.persistence_s
+        if not self._onset and magnitude_v < still_v and abs(rest_v) < still_v:
+            return self._settings.build_s
+        return math.inf
 
     def _judge_drop(self, raised: list[Alarm], time_s: float, voltage_v: float) -> None:
         """Look for a sudden, partial loss of polarisation."""
@@ -407,6 +489,8 @@ class ShortCircuitRules:
         self._driven = 0
         self._voltages_seen = 0
         self._polarised = False
+        self._seen_onset: list[tuple[float, float]] = []
+        self._onset_whole = False
         self._collapsed_s: float | None = None
         self._collapses = 0
         self._source_fault_s: float | None = None

@@ -365,11 +365,11 @@ class VirtualInstrument:
         current_ma = self._true_current_ma() if self._relay_closed else 0.0
         voltage_v = self._cell.measure_voltage_v(current_ma, self._relay_closed)
         step = self._step
+        if self.faults.short:  # a path across the cell, at rest too
+            voltage_v = current_ma * 1e-3 * SHORT_RESISTANCE_OHM
         if step is not None and self._relay_closed:
             if self.faults.open_circuit or self.faults.compliance:
                 voltage_v = math.copysign(step.compliance_v, step.current_ma)
-            elif self.faults.short:
-                voltage_v = current_ma * 1e-3 * SHORT_RESISTANCE_OHM
-            elif self.faults.soft_short:
+            elif self.faults.soft_short and not self.faults.short:
                 voltage_v *= SOFT_SHORT_VOLTAGE_FRAC
         return -voltage_v if self.faults.wrong_polarity else voltage_v

@@ -250,6 +250,28 @@ def test_the_guard_opens_the_relay(
     assert potentiostat.relay_readback.get(use_monitor=False) == "Open"
 
 
+def test_a_short_that_formed_at_rest_is_seen_as_the_current_begins(
+    potentiostat: Any, armed: Callable[..., Any]
+) -> None:
+    from ophyd import EpicsSignal
+
+    signal = EpicsSignal("SIM:FAULT:SHORT_CIRCUIT", name="fault")
+    signal.wait_for_connection(timeout=10)
+    # the guard learns what this cell's voltage does when its current begins
+    assert run(potentiostat, armed()).acted_on is None
+    try:
+        signal.put(1, wait=True)
+        outcome = run(potentiostat, armed(duration_s=36000.0))
+    finally:
+        signal.put(0, wait=True)
+    assert outcome.acted_on.kind == "hard_short"
+    (page,) = list(potentiostat.collect_pages())
+    closed = page["data"]["potentiostat_relay_closed"]
+    began_s = page["data"]["potentiostat_time_s"][closed.index(True)]
+    # two samples at 10 Hz, not the 5 s that a cell has to settle
+    assert outcome.acted_on.samples[-1][0] - began_s <= 0.3
+
+
 def test_a_voltage_that_stands_still_opens_the_relay(
     potentiostat: Any, armed: Callable[..., Any]
 ) -> None:

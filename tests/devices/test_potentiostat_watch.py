@@ -12,7 +12,7 @@ from devices import potentiostat_watch
 from devices.potentiostat_driver import GalvanostaticStep
 from devices.potentiostat_outcome import StepOutcome
 from devices.potentiostat_watch import StepWatch
-from devices.short_circuit import GuardSettings
+from devices.short_circuit import CellHealth, GuardSettings
 from plans.half_cycle import judge
 
 CURRENT_MA = 4.712e-3
@@ -21,7 +21,13 @@ CURRENT_MA = 4.712e-3
 class Bench:
     """A watch and what it did."""
 
-    def __init__(self, *, guard: GuardSettings | None = None, beat: Any = None) -> None:
+    def __init__(
+        self,
+        *,
+        guard: GuardSettings | None = None,
+        beat: Any = None,
+        health: CellHealth | None = None,
+    ) -> None:
         self.opened = 0
         self.beats = 0
         self.outcome: StepOutcome | None = None
@@ -32,6 +38,7 @@ class Bench:
             guard or GuardSettings(),
             heartbeat_timeout_s=0.1,
             first_number=5,
+            health=health or CellHealth(),
             open_relay=self._open,
             beat=self._beat,
             ended=self._end,

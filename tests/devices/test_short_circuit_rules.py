@@ -17,21 +17,68 @@ FEW_OR_MANY = pytest.mark.parametrize(
 )
 
 
+class Cell:
+    """A symmetric cell: ohmic drop, two relaxations, drift, a decaying peak, noise."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self.rng = rng
+        self.level_v = rng.uniform(0.03, 0.4)
+        self.ohmic = rng.uniform(0.2, 0.6)
+        self.fast_s, self.slow_s = rng.uniform(0.2, 2.0), rng.uniform(15, 120)
+
+    def half_cycle(
+        self, duration_s: float, current_ma: float = CURRENT_MA
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return times and voltages under current, after a long rest."""
+        rng, time_s = self.rng, np.arange(0.0, duration_s, PERIOD_S)
+        fast = 1 - np.exp(-time_s / self.fast_s)
+        slow = 1 - np.exp(-time_s / self.slow_s)
+        shape = self.ohmic + (1 - self.ohmic) * (0.6 * fast + 0.4 * slow)
+        shape = shape * (1 + rng.uniform(-0.05, 0.15) * time_s / duration_s)
+        shape += rng.uniform(0, 0.5) * np.exp(-time_s / rng.uniform(10, 60))
+        noise_v = rng.normal(0, rng.uniform(0.3, 3) * NOISE_V, len(time_s))
+        return time_s, math.copysign(self.level_v, current_ma) * shape + noise_v
+
+    def rest(self, duration_s: float, from_v: float) -> np.ndarray:
+        """Return voltages at open circuit after an end at `from_v`."""
+        time_s = np.arange(0.0, duration_s, PERIOD_S)
+        left_v = 0.4 * (1 - self.ohmic) * from_v * np.exp(-time_s / self.slow_s)
+        return left_v + self.rng.normal(0, NOISE_V, len(time_s))
+
+
 def healthy(
     rng: np.random.Generator, duration_s: float, current_ma: float = CURRENT_MA
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A symmetric cell: ohmic drop, two relaxations, drift, a decaying peak, noise."""
-    time_s = np.arange(0.0, duration_s, PERIOD_S)
-    level_v = rng.uniform(0.03, 0.4)
-    ohmic = rng.uniform(0.2, 0.6)
-    fast_s, slow_s = rng.uniform(0.2, 2.0), rng.uniform(15, 120)
-    shape = ohmic + (1 - ohmic) * (
-        0.6 * (1 - np.exp(-time_s / fast_s)) + 0.4 * (1 - np.exp(-time_s / slow_s))
-    )
-    shape = shape * (1 + rng.uniform(-0.05, 0.15) * time_s / duration_s)
-    shape += rng.uniform(0, 0.5) * np.exp(-time_s / rng.uniform(10, 60))
-    noise_v = rng.normal(0, rng.uniform(0.3, 3) * NOISE_V, len(time_s))
-    return time_s, math.copysign(1.0, current_ma) * level_v * shape + noise_v
+    """Return the first half-cycle of a new cell."""
+    return Cell(rng).half_cycle(duration_s, current_ma)
+
+
+def cycled(
+    cell: Cell, rest_s: float, duration_s: float, short_at: int | None = None
+) -> tuple[tuple[Alarm, ...], np.ndarray]:
+    """Judge a half-cycle, a rest and the half-cycle back; return its times too.
+
+    From sample `short_at` of the last one the cell is shorted.
+    """
+    rules = ShortCircuitRules(GuardSettings())
+    first_s, first_v = cell.half_cycle(30.0)
+    rest_v = cell.rest(rest_s, first_v[-1])
+    rest_at_s = first_s[-1] + PERIOD_S * (1 + np.arange(len(rest_v)))
+    last_s, last_v = cell.half_cycle(duration_s, -CURRENT_MA)
+    last_s += rest_at_s[-1] + PERIOD_S
+    if short_at is not None:
+        last_v[short_at:] *= cell.rng.uniform(0.0, 0.03)
+    rules.begin(CURRENT_MA, compliance_v=5.0)
+    for t, v in zip(first_s, first_v, strict=True):
+        rules.feed(float(t), float(v), CURRENT_MA, True)
+    rules.end()
+    for t, v in zip(rest_at_s, rest_v, strict=True):
+        rules.feed(float(t), float(v), 0.0, False)
+    rules.begin(-CURRENT_MA, compliance_v=5.0)
+    for t, v in zip(last_s, last_v, strict=True):
+        rules.feed(float(t), float(v), -CURRENT_MA, True)
+    rules.end()
+    return rules.alarms, last_s
 
 
 def judge(
@@ -64,21 +111,54 @@ def test_healthy_half_cycles_raise_nothing(count: int) -> None:
 
 
 @FEW_OR_MANY
+def test_reversals_after_any_rest_raise_nothing(count: int) -> None:
+    rng = np.random.default_rng(12)
+    for number in range(count):
+        rest_s = float(rng.choice([0.1, 1.0, 10.0, 60.0]))
+        alarms, _ = cycled(Cell(rng), rest_s, 30.0)
+        assert alarms == (), f"reversal {number} after {rest_s:g} s"
+
+
+def check_found(alarms: tuple[Alarm, ...], onset_s: float) -> None:
+    """Found within one sample of the truth and the persistence."""
+    assert kinds(alarms) == ["hard_short"]
+    assert -1e-9 <= alarms[0].start_s - onset_s <= PERIOD_S + 1e-9
+    decided_s = alarms[0].samples[-1][0] - alarms[0].start_s
+    assert decided_s <= GuardSettings().persistence_s + PERIOD_S + 1e-9
+
+
+@FEW_OR_MANY
 def test_hard_shorts_are_found_within_a_sample_and_the_persistence(count: int) -> None:
     rng = np.random.default_rng(2)
-    settings = GuardSettings()
     for _ in range(count):
-        time_s, voltage_v = healthy(rng, 120.0)
-        onset = int(rng.integers(2, len(time_s) - 20))
-        voltage_v[onset:] *= rng.uniform(0.0, 0.03)
-        alarms = judge(time_s, voltage_v)
-        assert kinds(alarms) == ["hard_short"]
-        late_s = alarms[0].start_s - time_s[onset]
-        # before the cell has polarised a collapse shows only once it should have
-        allowed_s = settings.settle_s if onset * PERIOD_S < settings.settle_s else 0.0
-        assert -1e-9 <= late_s <= allowed_s + PERIOD_S + 1e-9
-        decided_s = alarms[0].samples[-1][0] - alarms[0].start_s
-        assert decided_s <= settings.persistence_s + PERIOD_S + 1e-9
+        short_at = int(rng.integers(0, 580))
+        alarms, time_s = cycled(Cell(rng), 600.0, 60.0, short_at)
+        check_found(alarms, time_s[short_at])
+
+
+@FEW_OR_MANY
+def test_hard_shorts_as_the_current_begins_are_found_as_soon(count: int) -> None:
+    rng = np.random.default_rng(13)
+    for _ in range(count):
+        short_at = int(rng.integers(0, 50))  # within settle_s
+        alarms, time_s = cycled(Cell(rng), 600.0, 10.0, short_at)
+        check_found(alarms, time_s[short_at])
+
+
+def test_a_new_cell_that_is_shorted_is_found_within_build_s() -> None:
+    rng = np.random.default_rng(14)
+    time_s = np.arange(0.0, 10.0, PERIOD_S)
+    (alarm,) = judge(time_s, rng.normal(0, NOISE_V, len(time_s)))
+    assert alarm.kind == "hard_short"
+    assert alarm.start_s == 0.0
+    build_s = GuardSettings().build_s
+    assert alarm.samples[-1][0] == pytest.approx(build_s, abs=PERIOD_S)
+
+
+def test_a_cell_that_builds_its_voltage_slowly_is_not_shorted() -> None:
+    time_s = np.arange(0.0, 60.0, PERIOD_S)
+    # no ohmic part at all, and 5 s to build 60 mV: 5.7 mV after build_s
+    assert judge(time_s, 0.06 * (1 - np.exp(-time_s / 5.0))) == ()
 
 
 def test_a_collapse_shorter_than_the_persistence_is_no_hard_short() -> None:
