@@ -21,6 +21,8 @@ _log = logging.getLogger(__name__)
 
 ANSWER_TIMEOUT_S = 60.0
 POLL_S = 0.2
+ABORT_AGAIN_S = 0.2
+ABORTS_MAX = 25
 ANSWERS = ("t", "s", "g")
 QUESTION = (
     "Ctrl-C: press t to finish this tomogram and stop, s to stop now safely, g to go "
@@ -49,6 +51,7 @@ class OperatorHands:
 
     def __init__(self, display: Display):
         self.asked_to_end = threading.Event()
+        self._released = threading.Event()
         self._display = display
         self._lock = threading.Lock()
         self._after_tomogram = ""
@@ -75,12 +78,14 @@ class OperatorHands:
     ) -> None:
         """Set what a stop does first and second, while plans run."""
         with self._lock:
+            self._released.clear()
             self._open_cell, self._abort = open_cell, abort
 
     def let_go(self) -> None:
         """Forget both: the plans have ended."""
         with self._lock:
             self._open_cell = self._abort = None
+            self._released.set()
 
     def __enter__(self) -> Self:
         """Take the signals over."""
@@ -162,10 +167,20 @@ class OperatorHands:
             self._display.alarm(f"{why}: going to the safe state")
         self.asked_to_end.set()
         if first and abort is not None:
+            self._abort_plans(abort, why)
+
+    def _abort_plans(self, abort: Callable[[str], None], why: str) -> None:
+        """Abort them; once more where they are just about to begin, or paused."""
+        for _ in range(ABORTS_MAX):
             try:
                 abort(why)
-            except Exception:  # the plan may have ended in the meantime
+            except Exception:
                 _log.exception("abort (%s)", why)
+            else:
+                return
+            self._released.wait(ABORT_AGAIN_S)
+            if self._released.is_set():
+                return  # they have ended in the meantime
 
 
 def _at_a_terminal() -> bool:

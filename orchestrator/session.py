@@ -312,6 +312,8 @@ class Session:
         )
         self.hands.reach(open_cell=beamline.potentiostat.stop, abort=engine.abort)
         try:
+            if stopped := self.hands.abort_reason():  # asked while it connected
+                return Outcome("stopped", stopped)
             outcome = self._judged(_outcome(engine(plan)))
         except (RunEngineInterrupted, DeviceError, InsituError, OSError) as error:
             _log.exception("the plan ended with an error")

@@ -27,7 +27,11 @@ class Display:
 ended = threading.Event()
 hands = OperatorHands(Display())
 
+refusals = [RuntimeError("the plan is just about to begin")]
+
 def abort(why):
+    if refusals:
+        raise refusals.pop()
     print("ABORT", why, flush=True)
     ended.set()
 
