@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.special import erf
 
 from sim.camera_settings import CameraSettings
 from sim.cell import CellState
@@ -10,7 +11,7 @@ from sim.displacement import scan_drift_um
 from sim.distortion import warp
 from sim.optics import Beam, disturb, make_sensor
 from sim.projector import Projector
-from sim.propagation import propagate, wavelength_um
+from sim.propagation import move_light, propagate, wavelength_um
 from sim.spectrum import hardened_depth, hardening_polynomial, pink_spectrum
 
 CELL = CellSettings(
@@ -96,6 +97,46 @@ def test_a_weak_phase_grating_has_talbots_contrast():
     expected = 1 + 2 * 0.02 * np.sin(turn) * np.cos(2 * np.pi * x / period_px)
     # The edges are repeated, not the grating: only the middle is free of that.
     assert light[32, 64:192] == pytest.approx(expected[64:192], abs=6e-4)
+
+
+@pytest.mark.parametrize(
+    ("distance_mm", "tolerance"), [(2.0, 0.1), (5.0, 0.15), (10.0, 0.35)]
+)
+def test_a_face_steeper_than_a_pixel_shows_the_fringe_of_a_finer_wave(
+    distance_mm, tolerance
+):
+    pixel_um, columns, finer = 0.8, 96, 16
+
+    def face(number):
+        """Return the phase behind 200 um of pellet beside lithium, 13 rad."""
+        x = (np.arange(number) + 0.5) * columns / number - columns / 2
+        return np.tile(-6.5 * (1 + erf(x / 1.2 / np.sqrt(2))), (8, 1))
+
+    fine = face(columns * finer)
+    truth = propagate(np.zeros_like(fine), fine, distance_mm, 22.3, pixel_um / finer)
+    truth = truth[4].reshape(columns, finer).mean(axis=1)[20:-20]
+    coarse = face(columns)
+    assert np.abs(np.diff(coarse)).max() > np.pi
+    seen = propagate(np.zeros_like(coarse), coarse, distance_mm, 22.3, pixel_um)
+    # Transport of intensity is the first term in the distance.
+    error = np.abs(seen[4, 20:-20] - truth).max()
+    assert error < tolerance * np.ptp(truth)
+    assert seen.sum() == pytest.approx(seen.size, rel=1e-5)
+    assert np.argmax(seen[4]) == np.argmax(truth) + 20
+
+
+def test_light_that_moves_is_neither_made_nor_lost_nor_below_zero():
+    rng = np.random.default_rng(2)
+    light = rng.uniform(0.1, 1.0, (40, 50)).astype(np.float32)
+    moved = move_light(light, rng.normal(0, 3, (40, 50)).astype(np.float32))
+    assert moved.min() >= 0
+    assert moved.sum(dtype=float) == pytest.approx(light.sum(dtype=float), rel=1e-5)
+    ramp = np.tile(0.25 * np.arange(50, dtype=np.float32), (40, 1))
+    even = move_light(np.ones((40, 50), np.float32), ramp)
+    # A quarter of a pixel's light goes on to the next; the ends lack one neighbour.
+    assert even[:, 1:-1] == pytest.approx(1.0)
+    assert even[:, 0] == pytest.approx(0.75)
+    assert even[:, -1] == pytest.approx(1.25)
 
 
 def test_fringes_move_light_about_and_do_not_make_any():
