@@ -75,6 +75,14 @@ def test_a_file_that_was_not_finished_says_so(tmp_path):
         assert np.isnan(file["entry/data/data"][16:]).all()
 
 
+def test_a_full_disk_is_told_before_the_first_slice(tmp_path):
+    path = tmp_path / "scan_0001.h5"
+    # 10^15 voxels of 4 bytes, and a seventh for the pyramid.
+    with pytest.raises(DataError, match=r"scan_0001.h5: needs 4571428.6 GB.* GB free"):
+        TomogramWriter(path, (10**5, 10**5, 10**5), voxel_size_um=None)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_too_many_slices_are_refused(tmp_path):
     with TomogramWriter(tmp_path / "a.h5", (3, 8, 8), voxel_size_um=None) as writer:
         writer.write(np.zeros((2, 8, 8), np.float32))
