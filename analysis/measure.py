@@ -41,6 +41,7 @@ from analysis.measurement.registration import (
 from analysis.measurement.render import render_cracks, write_render
 from analysis.measurement.result import TomogramMeasurement
 from analysis.measurement.settings import MeasurementSettings
+from analysis.measurement.size_check import size_reason
 from analysis.measurement.thickness import fit_electrode, fit_pellet_faces
 from analysis.volume import ArrayVolume, VolumeSource
 
@@ -94,6 +95,8 @@ def measure_tomogram(
             body, levels = result.body, result.levels
         if body is None or levels is None:
             return result
+        if settings.body == "pellet":
+            result = _checked_size(result, settings)
         pristine = None
         if reference.pristine_file is not None and settings.body == "pellet":
             pristine = read_pristine(reference.pristine_file)
@@ -184,6 +187,22 @@ def _isolated(
         cathode=electrodes[1],
         reasons=(*result.reasons, *reasons),
     )
+
+
+def _checked_size(
+    result: TomogramMeasurement, settings: MeasurementSettings
+) -> TomogramMeasurement:
+    """Say where the pellet is not as large as it is declared."""
+    if result.body is None:
+        return result
+    voxel_um, faces = result.voxel_um, result.faces
+    reason = size_reason(
+        2 * float(np.median(result.body.rim)) * voxel_um,
+        None if faces is None else faces.thickness_px * voxel_um,
+        voxel_um,
+        settings,
+    )
+    return _with_reason(result, reason) if reason else result
 
 
 def _for_registration(

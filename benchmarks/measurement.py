@@ -28,7 +28,7 @@ from scipy import ndimage
 from analysis.measure import measure_tomogram, warm_up
 from analysis.measurement.components import Labeller
 from analysis.measurement.crack_mask import smooth
-from analysis.measurement.crack_volume import distance_squared, sum_row_window
+from analysis.measurement.crack_volume import distance_squared, sum_rows
 from analysis.measurement.crack_width import measure_widths
 from analysis.measurement.deficit import CLEAR, INSIDE, NOT_RIM
 from analysis.measurement.settings import MeasurementSettings
@@ -83,7 +83,7 @@ def compare(side: int) -> list[dict[str, Any]]:
     deficit, mask = cracked_crop(side)
     bits = mask.astype(np.uint8)
     smoothed = np.empty_like(deficit)
-    smooth(deficit, smoothed)
+    smooth(deficit, 0, smoothed)
     distance = np.empty(bits.shape, np.uint8)
     region = np.full(bits.shape, INSIDE | CLEAR | NOT_RIM, np.uint8)
     points = np.argwhere(mask[16:-16, 16:-16, 16:-16]) + 16
@@ -96,13 +96,17 @@ def compare(side: int) -> list[dict[str, Any]]:
     def components(diagonal: bool) -> int:
         labeller = Labeller(bits.shape[1:], diagonal=diagonal)
         for start in range(0, side, 16):
-            labeller.add(start, bits[start : start + 16], None)
+            labeller.add(start, bits[start : start + 16])
         return len(labeller.finish().voxels)
+
+    def volume() -> np.ndarray:
+        distance_squared(bits, 6, distance)
+        return sum_rows(deficit, smoothed, region, distance, bits, 0.5)
 
     voxels = float(bits.size)
     cube = np.ones((3, 3, 3))
     steps: list[tuple[str, float, str, Callable[[], Any]]] = [
-        ("smooth", voxels, "ours", lambda: smooth(deficit, smoothed)),
+        ("smooth", voxels, "ours", lambda: smooth(deficit, 0, smoothed)),
         ("smooth", voxels, "scipy gaussian_filter",
          lambda: ndimage.gaussian_filter(deficit, 0.7)),
         ("smooth", voxels, "scipy median_filter 3",
@@ -116,8 +120,7 @@ def compare(side: int) -> list[dict[str, Any]]:
         ("distance to mask", voxels, "scipy distance_transform_edt",
          lambda: ndimage.distance_transform_edt(bits == 0)),
         ("volume", voxels, "ours, distance included",
-         lambda: sum_row_window(
-             deficit, smoothed, region, bits, slice(0, side), 0.5)),
+         volume),
         ("width", float(len(points)), "ours (points)",
          lambda: measure_widths(
              smoothed, points, 12.5, found[0], found[1], met, normals)),

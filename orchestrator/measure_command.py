@@ -30,6 +30,12 @@ def add_parser(
         default="pellet",
         help="isolate a pellet first (default), or take the whole volume",
     )
+    for name in ("diameter", "thickness"):
+        parser.add_argument(
+            f"--pellet-{name}-mm",
+            type=float,
+            help=f"{name} of the pellet: tells a wrong voxel size",
+        )
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--pictures", type=Path, help="folder for slices as PNG")
     parser.add_argument("--out", type=Path, help="HDF5 file for mask and distributions")
@@ -44,7 +50,20 @@ def run(args: argparse.Namespace) -> int:
 
     if args.out is not None and args.out.exists():
         raise ConfigurationError(f"{args.out}: exists already; name a new file")
-    settings = MeasurementSettings(body=args.body)
+    declared_um = {
+        f"pellet_{name}_um": None if size_mm is None else 1000 * size_mm
+        for name, size_mm in (
+            ("diameter", args.pellet_diameter_mm),
+            ("thickness", args.pellet_thickness_mm),
+        )
+    }
+    for name, size_um in declared_um.items():
+        if size_um is not None and not size_um > 0:
+            option = name.replace("_um", "-mm").replace("_", "-")
+            raise ConfigurationError(
+                f"--{option} {size_um / 1000:g}: a size is above 0; give millimetres"
+            )
+    settings = MeasurementSettings.model_validate({"body": args.body, **declared_um})
     with ExitStack() as stack:
         volume = open_volume(
             args.volume, voxel_size_um=args.voxel_um, dataset=args.dataset

@@ -1,9 +1,9 @@
 """Connected components of a mask, a few rows at a time.
 
-A union-find over the rows: only the labels of the row above are held, so the memory is
-that of the provisional labels and no label volume is needed. The same mask given again
-row by row gets the same provisional labels, which is how small components are removed
-in a second run.
+A union-find over runs of voxels along x: only the runs of the row above are held, so
+the memory is that of the provisional labels and no label volume is needed. The same
+mask given again row by row gets the same provisional labels, which is how small
+components are removed in a second run.
 """
 
 from dataclasses import dataclass
@@ -39,6 +39,39 @@ def _join(parent: np.ndarray, one: int, other: int) -> int:
     return one
 
 
+@numba.njit(cache=True, parallel=True)
+def _count_runs(codes: np.ndarray) -> int:
+    rows, ny, nx = codes.shape
+    number = 0
+    for row in numba.prange(rows):
+        for y in range(ny):
+            line = codes[row, y]
+            found = 1 if line[0] else 0
+            before, here = line[: nx - 1], line[1:]
+            for x in range(nx - 1):
+                found += before[x] == 0 and here[x] != 0
+            number += found
+    return number
+
+
+@numba.njit(cache=True)
+def _join_touching(
+    parent: np.ndarray, best: int, runs: np.ndarray, number: int, at: int,
+    start: int, stop: int,
+) -> tuple[int, int]:  # fmt: skip
+    """Join the runs of a line that overlap ``start`` to ``stop`` (exclusive).
+
+    Return the label, and the first run that may touch the next one of this line.
+    """
+    while at < number and runs[at, 1] <= start:
+        at += 1
+    other = at
+    while other < number and runs[other, 0] < stop:
+        best = _join(parent, best, runs[other, 2])
+        other += 1
+    return best, at
+
+
 @numba.njit(cache=True)
 def _label_rows(
     codes: np.ndarray,
@@ -46,60 +79,87 @@ def _label_rows(
     faces: bool,
     diagonal: bool,
     first_row: int,
-    above: np.ndarray,
+    runs: np.ndarray,
+    counts: np.ndarray,
     parent: np.ndarray,
     size: np.ndarray,
     flags: np.ndarray,
     top: np.ndarray,
     bottom: np.ndarray,
-    labels: np.ndarray,
     number: int,
+    keep: np.ndarray,
 ) -> int:
+    """Label the runs of some rows; ``runs`` and ``counts`` hold those of two rows.
+
+    A run is (start, stop, label); row z lies at index ``z % 2``. With ``keep`` the
+    runs whose label it does not keep are cleared.
+    """
     rows, ny, nx = codes.shape
+    reach = 1 if diagonal else 0
     for row in range(rows):
         z = first_row + row
+        now, above = z % 2, (z + 1) % 2
         for y in range(ny):
-            for x in range(nx):
-                labels[row, y, x] = 0
-                code = codes[row, y, x]
-                if code == 0:
+            line = codes[row, y]
+            found = 0
+            if line.max() == 0:
+                counts[now, y] = 0
+                continue
+            before = level = ahead = behind = 0
+            x = 0
+            while x < nx:
+                if line[x] == 0:
+                    x += 1
                     continue
+                start, flag, bits = x, 0, 0
+                while x < nx and line[x] != 0:
+                    if line[x] > 1:
+                        flag = STRONG_FLAG
+                    if faces:
+                        bits |= region[row, y, x]
+                    x += 1
+                first, last = start - reach, x + reach
                 best = 0
-                if x > 0 and labels[row, y, x - 1]:
-                    best = _root(parent, labels[row, y, x - 1])
-                if diagonal:
-                    for near in range(max(x - 1, 0), min(x + 2, nx)):
-                        if y > 0 and labels[row, y - 1, near]:
-                            best = _join(parent, best, labels[row, y - 1, near])
-                        for dy in range(-1, 2):
-                            if 0 <= y + dy < ny and above[y + dy, near]:
-                                best = _join(parent, best, above[y + dy, near])
-                else:
-                    if y > 0 and labels[row, y - 1, x]:
-                        best = _join(parent, best, labels[row, y - 1, x])
-                    if above[y, x]:
-                        best = _join(parent, best, above[y, x])
+                if y > 0:
+                    best, before = _join_touching(
+                        parent, best, runs[now, y - 1], counts[now, y - 1], before,
+                        first, last,
+                    )  # fmt: skip
+                best, level = _join_touching(
+                    parent, best, runs[above, y], counts[above, y], level, first, last
+                )
+                if diagonal and y > 0:
+                    best, behind = _join_touching(
+                        parent, best, runs[above, y - 1], counts[above, y - 1], behind,
+                        first, last,
+                    )  # fmt: skip
+                if diagonal and y + 1 < ny:
+                    best, ahead = _join_touching(
+                        parent, best, runs[above, y + 1], counts[above, y + 1], ahead,
+                        first, last,
+                    )  # fmt: skip
                 if best == 0:
                     number += 1
-                    if number >= parent.size:
-                        return -1
                     best = number
                     parent[best] = best
                     size[best] = 0
                     flags[best] = 0
                     top[best] = z
                     bottom[best] = z
-                labels[row, y, x] = best
-                size[best] += 1
-                flag = STRONG_FLAG if code > 1 else 0
-                if faces:
-                    if region[row, y, x] & AT_ANODE:
-                        flag |= ANODE_FLAG
-                    if region[row, y, x] & AT_CATHODE:
-                        flag |= CATHODE_FLAG
+                if bits & AT_ANODE:
+                    flag |= ANODE_FLAG
+                if bits & AT_CATHODE:
+                    flag |= CATHODE_FLAG
+                runs[now, y, found, 0] = start
+                runs[now, y, found, 1] = x
+                runs[now, y, found, 2] = best
+                found += 1
+                size[best] += x - start
                 flags[best] |= flag
                 bottom[best] = max(bottom[best], z)
-        above[:] = labels[row]
+                if len(keep) and not keep[best]:
+                    line[start:x] = 0
+            counts[now, y] = found
     return number
 
 
@@ -147,7 +207,9 @@ class Labeller:
 
     def __init__(self, shape: tuple[int, int], *, diagonal: bool = True) -> None:
         self._diagonal = diagonal
-        self._above = np.zeros(shape, np.int32)
+        ny, nx = shape
+        self._runs = np.empty((2, ny, nx // 2 + 1, 3), np.int32)
+        self._counts = np.zeros((2, ny), np.int32)
         self._number = 0
         self._grow_to(1 << 16)
 
@@ -167,9 +229,14 @@ class Labeller:
         self._bottom = grown("_bottom", np.int32)
 
     def add(
-        self, first_row: int, codes: NDArray[np.uint8], region: NDArray[np.uint8] | None
-    ) -> NDArray[np.int32]:
-        """Label the next rows and return their provisional labels.
+        self,
+        first_row: int,
+        codes: NDArray[np.uint8],
+        region: NDArray[np.uint8] | None = None,
+        *,
+        keep: NDArray[np.bool_] | None = None,
+    ) -> None:
+        """Label the next rows.
 
         Parameters
         ----------
@@ -179,29 +246,29 @@ class Labeller:
             0 background, 1 weak, 2 strong.
         region : ndarray, uint8, optional
             Region bits, for the faces.
+        keep : ndarray of bool, optional
+            By provisional label, as `Components.of_label`: the codes of the others
+            are set to 0.
         """
-        # A row of n voxels has at most (n + 1) / 2 new labels per line of voxels.
-        most = codes.shape[0] * codes.shape[1] * (codes.shape[2] // 2 + 1)
-        wanted = self._number + min(most, int(np.count_nonzero(codes))) + 2
+        wanted = self._number + _count_runs(codes) + 2
         if wanted > self._parent.size:
             self._grow_to(max(wanted, 2 * self._parent.size))
-        labels = np.empty(codes.shape, np.int32)
         self._number = _label_rows(
             codes,
             codes if region is None else region,
             region is not None,
             self._diagonal,
             first_row,
-            self._above,
+            self._runs,
+            self._counts,
             self._parent,
             self._size,
             self._flags,
             self._top,
             self._bottom,
-            labels,
             self._number,
+            np.empty(0, np.bool_) if keep is None else keep,
         )
-        return labels
 
     def finish(self) -> Components:
         """Return the components of all rows given so far."""

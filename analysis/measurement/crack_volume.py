@@ -25,50 +25,66 @@ SHELL_NUMBER = 12
 SHELL_SQUARE = 13
 NUM_COLUMNS = 14
 
+SUM_HALO_PX = 6
+"""How far the shell reaches from the mask, and the rows of it that a sum needs."""
+
 
 @numba.njit(cache=True, parallel=True)
 def distance_squared(mask: np.ndarray, limit: int, out: np.ndarray) -> None:
     """Squared distance to the mask in voxels, up to ``limit`` (at most 6) voxels.
 
-    What is farther gets ``limit**2 + 1``.
+    What is farther gets ``limit**2 + 1``. ``out`` may lack as many rows of the mask at
+    its beginning as at its end: those are neighbours only. Lines without a mask near
+    them are skipped, so that the cost is that of the cracks.
     """
     rows, ny, nx = mask.shape
+    halo = (rows - len(out)) // 2
     far = np.uint8(limit * limit + 1)
+    along_x = np.empty(mask.shape, np.uint8)
     plane = np.empty(mask.shape, np.uint8)
+    held = np.zeros((rows, ny), np.bool_)
+    near = np.zeros((rows, ny), np.bool_)
     for row in numba.prange(rows):
         for y in range(ny):
+            line = mask[row, y]
+            held[row, y] = line.max() > 0
+            if not held[row, y]:
+                continue
+            nearest = along_x[row, y]
             for x in range(nx):
-                out[row, y, x] = 0 if mask[row, y, x] else far
+                nearest[x] = 0 if line[x] else far
             for step in range(1, limit + 1):
                 square = np.uint8(step * step)
-                for x in range(step, nx):
-                    if mask[row, y, x - step] and square < out[row, y, x]:
-                        out[row, y, x] = square
+                ahead, behind = line[step:], line[: nx - step]
+                before, after = nearest[: nx - step], nearest[step:]
                 for x in range(nx - step):
-                    if mask[row, y, x + step] and square < out[row, y, x]:
-                        out[row, y, x] = square
+                    before[x] = min(before[x], square if ahead[x] else far)
+                for x in range(nx - step):
+                    after[x] = min(after[x], square if behind[x] else far)
     for row in numba.prange(rows):
         for y in range(ny):
-            for x in range(nx):
-                plane[row, y, x] = out[row, y, x]
             for step in range(-limit, limit + 1):
-                square = np.uint8(step * step)
-                if step != 0 and 0 <= y + step < ny:
-                    for x in range(nx):
-                        value = np.uint8(out[row, y + step, x] + square)
-                        plane[row, y, x] = min(plane[row, y, x], value)
-    for row in numba.prange(rows):
+                if 0 <= y + step < ny and held[row, y + step]:
+                    if not near[row, y]:
+                        plane[row, y] = far
+                        near[row, y] = True
+                    _lower(plane[row, y], along_x[row, y + step], step * step)
+    for row in numba.prange(len(out)):
         for y in range(ny):
-            for x in range(nx):
-                out[row, y, x] = plane[row, y, x]
+            out[row, y] = far
             for step in range(-limit, limit + 1):
-                square = np.uint8(step * step)
-                if step != 0 and 0 <= row + step < rows:
-                    for x in range(nx):
-                        value = np.uint8(plane[row + step, y, x] + square)
-                        out[row, y, x] = min(out[row, y, x], value)
-            for x in range(nx):
-                out[row, y, x] = min(out[row, y, x], far)
+                other = row + halo + step
+                if 0 <= other < rows and near[other, y]:
+                    _lower(out[row, y], plane[other, y], step * step)
+
+
+@numba.njit(cache=True)
+def _lower(target: np.ndarray, source: np.ndarray, square: int) -> None:
+    """Set ``target`` to ``source + square`` where that is less."""
+    added = np.uint8(square)
+    for x in range(len(target)):
+        value = np.uint8(source[x] + added)
+        target[x] = min(target[x], value)
 
 
 @numba.njit(cache=True, parallel=True)
@@ -79,13 +95,11 @@ def _sum_rows(
     distance: np.ndarray,
     mask: np.ndarray,
     threshold: float,
-    core_start: int,
-    core_stop: int,
     table: np.ndarray,
 ) -> None:
-    _, ny, nx = deficit.shape
-    for row in numba.prange(core_start, core_stop):
-        line = table[row - core_start]
+    rows, ny, nx = deficit.shape
+    for row in numba.prange(rows):
+        line = table[row]
         for y in range(ny):
             for x in range(nx):
                 square = distance[row, y, x]
@@ -144,32 +158,20 @@ class CrackSums:
         return self.table.sum(axis=0)
 
 
-def sum_row_window(
+def sum_rows(
     deficit: NDArray[np.float32],
     smoothed: NDArray[np.float32],
     region: NDArray[np.uint8],
+    distance: NDArray[np.uint8],
     mask: NDArray[np.uint8],
-    core: slice,
     threshold: float,
 ) -> NDArray[np.float64]:
-    """Return the table of sums (row, column) of the core rows of a window.
+    """Return the table of sums (row, column) of some rows.
 
-    The window needs 6 neighbouring rows on both sides where the body goes on.
+    ``distance`` is the squared one to the mask, up to `SUM_HALO_PX` voxels.
     """
-    distance = np.empty(mask.shape, np.uint8)
-    distance_squared(mask, 6, distance)
-    table = np.zeros((core.stop - core.start, NUM_COLUMNS))
-    _sum_rows(
-        deficit,
-        smoothed,
-        region,
-        distance,
-        mask,
-        threshold,
-        core.start,
-        core.stop,
-        table,
-    )
+    table = np.zeros((len(deficit), NUM_COLUMNS))
+    _sum_rows(deficit, smoothed, region, distance, mask, threshold, table)
     return table
 
 

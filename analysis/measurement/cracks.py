@@ -7,28 +7,22 @@ from numpy.typing import NDArray
 
 from analysis.measurement.body import Body
 from analysis.measurement.components import Labeller
-from analysis.measurement.crack_mask import (
-    SHELL,
-    STRONG,
-    PackedMask,
-    crack_codes,
-    smooth,
-)
+from analysis.measurement.crack_mask import PackedMask, crack_codes, smooth
 from analysis.measurement.crack_volume import (
+    SUM_HALO_PX,
     CrackSums,
     crack_volume,
     distance_squared,
-    sum_row_window,
+    sum_rows,
 )
 from analysis.measurement.crack_width import Widths, measure_widths
-from analysis.measurement.deficit import CLEAR, INSIDE, DeficitVolume, Window
+from analysis.measurement.deficit import CLEAR, INSIDE, DeficitVolume
 from analysis.measurement.grey_levels import LevelField
 from analysis.measurement.overview import slab_rows
 from analysis.measurement.result import CrackMeasurement
 from analysis.measurement.settings import MeasurementSettings
+from analysis.measurement.surface_shift import SurfaceShiftSums
 from analysis.volume import VolumeSource
-
-SUM_HALO_PX = 7
 
 NOISE_VOXELS = 8
 """Fewer voxels together are not even worth counting as noise."""
@@ -63,35 +57,41 @@ def measure_cracks(
     if is_mask:
         smallest = 1
     mask, strong, noise = _find_mask(deficit, settings, smallest, is_mask=is_mask)
-    sampler = _WidthSampler(mask, settings, voxel_um)
+    sampler = _WidthSampler(mask, settings, deficit)
+    shifts = None if deficit.sharp else SurfaceShiftSums(body, levels)
     tables = []
     near, direct = (
         Labeller(deficit.shape[1:]),
         Labeller(deficit.shape[1:], diagonal=False),
     )
-    halo = max(SUM_HALO_PX, sampler.halo_px)
-    for window in deficit.windows(halo, settings.slab_bytes):
-        stop = window.first_row + len(window.deficit)
-        masked = mask.get(window.first_row, stop)
-        smoothed = window.deficit
-        if not is_mask:
-            smoothed = np.empty_like(window.deficit)
-            smooth(window.deficit, smoothed)
-        tables.append(
-            sum_row_window(
-                window.deficit,
-                smoothed,
-                window.region,
-                masked,
-                window.core,
-                settings.crack_threshold_frac,
-            )
-        )
+    for window in deficit.windows(1, settings.slab_bytes):
         core = window.core
-        first = window.first_row + core.start
-        near.add(first, masked[core], window.region[core])
-        direct.add(first, masked[core], window.region[core])
-        sampler.sample(window, smoothed, masked)
+        first, stop = window.first_row + core.start, window.first_row + core.stop
+        missing, region = window.deficit[core], window.region[core]
+        smoothed = sampler.space(stop - first)
+        if is_mask:
+            smoothed[:] = missing
+        else:
+            smooth(window.deficit, core.start, smoothed)
+        around = mask.get(first - SUM_HALO_PX, stop + SUM_HALO_PX)
+        masked = around[SUM_HALO_PX:-SUM_HALO_PX]
+        distance = np.empty(masked.shape, np.uint8)
+        distance_squared(around, SUM_HALO_PX, distance)
+        tables.append(
+            sum_rows(
+                missing,
+                smoothed,
+                region,
+                distance,
+                masked,
+                settings.crack_threshold_frac,
+            )  # fmt: skip
+        )
+        if shifts is not None:
+            shifts.add(first, distance)
+        near.add(first, masked, region)
+        direct.add(first, masked, region)
+        sampler.sample(first, region, masked)
     sums = CrackSums(deficit.rows[0], np.concatenate(tables))
     crack = crack_volume(sums, levels.residual_frac, float(smallest))
     return CrackMeasurement(
@@ -104,6 +104,7 @@ def measure_cracks(
         noise_voxels=noise[1],
         low_voxels=strong if deficit.sharp else round(crack.counted_px),
         body_voxels=body.volume_px(),
+        shifts=None if shifts is None else shifts.finish(),
     )
 
 
@@ -120,16 +121,15 @@ def _find_mask(
     shell = PackedMask.empty(deficit.rows, ny, nx)
     labeller = Labeller((ny, nx))
     strong_voxels = 0
-    for first, codes in crack_codes(
+    for part in crack_codes(
         deficit, settings.crack_threshold_frac, settings.crack_growth_threshold_frac,
         INSIDE if deficit.sharp else CLEAR, settings.slab_bytes,
         smoothing=not is_mask,
     ):  # fmt: skip
-        shell.put(first, codes == SHELL)
-        codes[codes == SHELL] = 0
-        labeller.add(first, codes, None)
-        mask.put(first, codes > 0)
-        strong_voxels += int(np.count_nonzero(codes == STRONG))
+        shell.put(part.first_row, part.shell)
+        labeller.add(part.first_row, part.codes)
+        mask.put(part.first_row, part.codes)
+        strong_voxels += part.strong
     found = labeller.finish()
     keep = found.strong & (found.voxels >= smallest)
     noise = ~keep & (found.voxels >= NOISE_VOXELS)
@@ -139,8 +139,9 @@ def _find_mask(
     begin, end = deficit.rows
     for start in range(begin, end, step):
         stop = min(start + step, end)
-        labels = labeller.add(start, mask.get(start, stop), None)
-        mask.put(start, keep_label[labels])
+        masked = mask.get(start, stop)
+        labeller.add(start, masked, keep=keep_label)
+        mask.put(start, masked)
     if not deficit.sharp and keep.any():
         _grow_into_shell(mask, shell, deficit.deep_px, step)
     return mask, strong_voxels, (int(noise.sum()), int(found.voxels[noise].sum()))
@@ -156,47 +157,72 @@ def _grow_into_shell(
     for start in range(begin, end, step):
         stop = min(start + step, end)
         deep = mask.get(start - reach, stop + reach)
-        distance = np.empty(deep.shape, np.uint8)
-        distance_squared(deep, reach, distance)
         core = slice(reach, reach + stop - start)
-        near = distance[core] <= reach * reach
-        shallow = shell.get(start, stop).view(bool) & near
-        grown.put(start, deep[core].view(bool) | shallow)
+        distance = np.empty(deep[core].shape, np.uint8)
+        distance_squared(deep, reach, distance)
+        near = distance <= reach * reach
+        shallow = shell.get(start, stop).view(np.bool_) & near
+        grown.put(start, deep[core].view(np.bool_) | shallow)
     mask.bits = grown.bits
 
 
 class _WidthSampler:
-    """Measures widths at random voxels of a mask, window by window."""
+    """Measures widths at random voxels of a mask, as the rows around them arrive."""
 
     def __init__(
-        self, mask: PackedMask, settings: MeasurementSettings, voxel_um: float
+        self, mask: PackedMask, settings: MeasurementSettings, deficit: DeficitVolume
     ) -> None:
         number = mask.count()
         self._share = min(1.0, settings.width_samples / max(number, 1))
-        self._half_px = settings.width_profile_um / voxel_um
+        self._half_px = settings.width_profile_um / deficit.voxel_um
         self._random = np.random.default_rng(settings.random_seed)
+        self._halo_px = int(np.ceil(self._half_px)) + 3
+        self._end = deficit.rows[1]
+        step = slab_rows(deficit.shape, settings.slab_bytes)
+        most = min(2 * (self._halo_px + step), self._end - deficit.rows[0])
+        self._rows = np.empty((most, *deficit.shape[1:]), np.float32)
+        self._first_row, self._held = deficit.rows[0], 0
+        self._waiting = np.empty((0, 3), np.int64)
         self._parts: list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]] = []
-        self.halo_px = int(np.ceil(self._half_px)) + 3
+
+    def space(self, number: int) -> NDArray[np.float32]:
+        """Return where the smoothed deficit of the next rows is to be written."""
+        if self._held + number > len(self._rows):
+            # What waits needs this many rows before itself; rows overlap their new
+            # place, so one by one.
+            kept = 2 * self._halo_px
+            for row in range(kept):
+                self._rows[row] = self._rows[self._held - kept + row]
+            self._first_row += self._held - kept
+            self._held = kept
+        self._held += number
+        return self._rows[self._held - number : self._held]
 
     def sample(
-        self, window: Window, smoothed: NDArray[np.float32], mask: NDArray[np.uint8]
+        self, first_row: int, region: NDArray[np.uint8], mask: NDArray[np.uint8]
     ) -> None:
-        """Measure at some voxels of the window's core rows."""
-        core = window.core
-        clear = (window.region[core] & CLEAR) > 0
-        candidates = np.flatnonzero((mask[core] > 0) & clear)
+        """Choose some voxels of these rows, and measure where all neighbours are in."""
+        candidates = np.flatnonzero(mask.view(bool) & ((region & CLEAR) > 0))
         chosen = candidates[self._random.random(len(candidates)) < self._share]
-        if len(chosen) == 0:
+        points = np.stack(np.unravel_index(chosen, mask.shape), axis=1)
+        points[:, 0] += first_row
+        points = np.concatenate([self._waiting, points])
+        last = self._first_row + self._held
+        ready = points[:, 0] < (last if last == self._end else last - self._halo_px)
+        self._waiting = points[~ready]
+        self._measure(points[ready])
+
+    def _measure(self, points: NDArray[np.int64]) -> None:
+        if len(points) == 0:
             return
-        shape = mask[core].shape
-        points = np.stack(np.unravel_index(chosen, shape), axis=1).astype(np.int64)
-        points[:, 0] += core.start
         width = np.empty(len(points), np.float32)
         crossing = np.empty(len(points), np.float32)
         met = np.empty(len(points), np.uint8)
         normals = np.empty((len(points), 3), np.float32)
-        measure_widths(smoothed, points, self._half_px, width, crossing, met, normals)
-        points[:, 0] += window.first_row
+        measure_widths(
+            self._rows[: self._held], points - (self._first_row, 0, 0), self._half_px,
+            width, crossing, met, normals,
+        )  # fmt: skip
         self._parts.append((points.astype(np.int32), width, crossing, met > 0))
 
     def widths(self) -> Widths | None:

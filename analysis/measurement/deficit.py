@@ -42,7 +42,9 @@ def _deficit_rows(
     first_row: int,
     top: np.ndarray,
     bottom: np.ndarray,
+    faces: tuple[float, float],
     rim: np.ndarray,
+    centre: tuple[float, float],
     radius: np.ndarray,
     angle: np.ndarray,
     planes: np.ndarray,
@@ -55,39 +57,61 @@ def _deficit_rows(
     deficit: np.ndarray,
     region: np.ndarray,
 ) -> None:
+    """Fill deficit and region of a slab; ``faces`` are the lowest top, highest bottom.
+
+    Three kinds of columns: well inside the rim, where between the faces nothing but
+    the level matters; well outside; and those near the surface.
+    """
     rows, ny, nx = slab.shape
     gy, gx = planes.shape[1:]
+    one, half = np.float32(1.0), np.float32(0.5)
     reach = np.float32(4.0 * sigma)
     scale = np.float32(1.0 / (math.sqrt(2.0) * max(sigma, 1e-6)))
-    low32 = np.float32(low)
-    half = np.float32(0.5)
-    # Where each column lies between the level's blocks.
-    left = np.empty(nx, np.int32)
-    beyond = np.empty(nx, np.float32)
-    for x in range(nx):
-        at_x = min(max((x + 0.5) / block_px - 0.5, 0.0), gx - 1.0)
-        left[x] = min(int(at_x), max(gx - 2, 0))
-        beyond[x] = at_x - left[x]
+    low32, electrode32 = np.float32(low), np.float32(electrode)
+    inner_px = max(shell_px, CLEAR_PX, 4.0 * sigma, deep_px) + 1.0
+    outer_px = min(4.0 * sigma, 6.0) + 1.0
     for row in numba.prange(rows):
         z = np.float32(first_row + row)
-        line = np.empty(gx + 1, np.float32)
-        # Well inside the smallest radius of the row nothing depends on the angle.
-        nearest = min(rim[row].min(), np.float32(1e6))
-        well_inside = nearest - np.float32(max(shell_px, CLEAR_PX, 4.0 * sigma) + 1.0)
+        between_faces = z - faces[0] > inner_px and faces[1] - z > inner_px
+        nearest = min(float(rim[row].min()), 1e6)
+        farthest = min(float(rim[row].max()), 1e6)
+        # The level's blocks spread along x once a row.
+        wide = np.empty((gy, nx), np.float32)
+        for x in range(nx):
+            at_x = min(max((x + 0.5) / block_px - 0.5, 0.0), gx - 1.0)
+            left = min(int(at_x), max(gx - 2, 0))
+            beyond = np.float32(at_x - left)
+            right = min(left + 1, gx - 1)
+            for k in range(gy):
+                wide[k, x] = (
+                    planes[row, k, left] * (one - beyond)
+                    + planes[row, k, right] * beyond
+                )
         for y in range(ny):
             at_y = min(max((y + 0.5) / block_px - 0.5, 0.0), gy - 1.0)
             y0 = min(int(at_y), max(gy - 2, 0))
-            y1 = min(y0 + 1, gy - 1)
             fy = np.float32(at_y - y0)
-            for k in range(gx):
-                line[k] = planes[row, y0, k] * (1 - fy) + planes[row, y1, k] * fy
-            line[gx] = line[gx - 1]
-            for x in range(nx):
-                above = z - top[y, x]
-                below = bottom[y, x] - z
-                if radius[y, x] < well_inside:
-                    edge = nearest - radius[y, x]
-                else:
+            level_before, level_after = wide[y0], wide[min(y0 + 1, gy - 1)]
+            grey, missing, code = slab[row, y], deficit[row, y], region[row, y]
+            from_x, to_x = chord(centre, y, farthest + outer_px, nx)
+            inner_from, inner_to = chord(centre, y, nearest - inner_px, nx)
+            if not between_faces or inner_to <= inner_from:
+                inner_from = inner_to = to_x
+            missing[:from_x] = 0
+            code[:from_x] = 0
+            missing[to_x:] = 0
+            code[to_x:] = 0
+            code[inner_from:inner_to] = INSIDE | DEEP | CLEAR | NOT_RIM
+            for x in range(inner_from, inner_to):
+                level = level_before[x] * (one - fy) + level_after[x] * fy
+                missing[x] = (level - grey[x]) / (level - low32)
+            for side in range(2):
+                for x in range(
+                    from_x if side == 0 else inner_to,
+                    inner_from if side == 0 else to_x,
+                ):
+                    above = z - top[y, x]
+                    below = bottom[y, x] - z
                     index = int(angle[y, x])
                     share = angle[y, x] - np.float32(index)
                     following = index + 1
@@ -96,42 +120,52 @@ def _deficit_rows(
                     if index >= rim.shape[1]:
                         index = 0
                     edge = (
-                        rim[row, index] * (np.float32(1.0) - share)
-                        + rim[row, following] * share
+                        rim[row, index] * (one - share) + rim[row, following] * share
                     ) - radius[y, x]
-                depth = min(above, below, edge)
-                if depth < -reach or depth < -6.0:
-                    deficit[row, y, x] = 0
-                    region[row, y, x] = 0
-                    continue
-                code = 0
-                if depth > 0:
-                    code |= INSIDE
-                    if depth >= deep_px:
-                        code |= DEEP
-                    if depth >= CLEAR_PX:
-                        code |= CLEAR
-                    if edge >= shell_px:
-                        code |= NOT_RIM
-                    if above <= TOUCH_PX:
-                        code |= AT_ANODE
-                    if below <= TOUCH_PX:
-                        code |= AT_CATHODE
-                region[row, y, x] = code
-                between = np.float32(1.0)
-                within = np.float32(1.0)
-                if depth < reach:
-                    between = half * (1 + math.erf(above * scale))
-                    between *= half * (1 + math.erf(below * scale))
-                    within = half * (1 + math.erf(edge * scale))
-                fx = beyond[x]
-                level = line[left[x]] * (1 - fx) + line[left[x] + 1] * fx
-                contrast = level - low32
-                expected = (
-                    within * (between * level + (1 - between) * np.float32(electrode))
-                    + (1 - within) * low32
-                )
-                deficit[row, y, x] = (expected - slab[row, y, x]) / contrast
+                    depth = min(above, below, edge)
+                    if depth < -reach or depth < -6.0:
+                        missing[x] = 0
+                        code[x] = 0
+                        continue
+                    bits = 0
+                    if depth > 0:
+                        bits |= INSIDE
+                        if depth >= deep_px:
+                            bits |= DEEP
+                        if depth >= CLEAR_PX:
+                            bits |= CLEAR
+                        if edge >= shell_px:
+                            bits |= NOT_RIM
+                        if above <= TOUCH_PX:
+                            bits |= AT_ANODE
+                        if below <= TOUCH_PX:
+                            bits |= AT_CATHODE
+                    code[x] = bits
+                    between, within = one, one
+                    if depth < reach:
+                        between = half * (one + math.erf(above * scale))
+                        between *= half * (one + math.erf(below * scale))
+                        within = half * (one + math.erf(edge * scale))
+                    level = level_before[x] * (one - fy) + level_after[x] * fy
+                    expected = (
+                        within * (between * level + (one - between) * electrode32)
+                        + (one - within) * low32
+                    )
+                    missing[x] = (expected - grey[x]) / (level - low32)
+
+
+@numba.njit(cache=True)
+def chord(
+    centre: tuple[float, float], y: int, radius: float, nx: int
+) -> tuple[int, int]:
+    """Return the columns x (start, stop) of a row that a circle covers."""
+    square = float(radius) * radius - (y - centre[0]) ** 2
+    if radius <= 0 or square <= 0:
+        return nx, nx
+    half = math.sqrt(square)
+    start = min(max(math.ceil(centre[1] - half), 0), nx)
+    stop = min(max(math.floor(centre[1] + half) + 1, start), nx)
+    return int(start), int(stop)
 
 
 @dataclass(frozen=True)
@@ -182,6 +216,8 @@ class DeficitVolume:
         self._levels = levels
         self._rim_shell_px = rim_shell_px
         self._radius, self._angle = body.polar()
+        self._faces = float(body.top.max()), float(body.bottom.min())
+        self.voxel_um = volume.voxel_size_um
         self.rows = body.rows(6, volume.shape[0])
         self.shape = volume.shape
 
@@ -195,18 +231,21 @@ class DeficitVolume:
         """Depth below which a deficit starts a crack."""
         return 0.0 if self.sharp else 1.0 + 1.5 * self._body.edge_sigma_px
 
-    def read(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return deficit and region of the rows ``start`` to ``stop`` (exclusive)."""
+    def read(
+        self, start: int, deficit: NDArray[np.float32], region: NDArray[np.uint8]
+    ) -> None:
+        """Fill deficit and region (row, y, x) of the rows from ``start`` on."""
+        stop = start + len(deficit)
         slab = np.ascontiguousarray(self._volume.slab(start, stop), dtype=np.float32)
-        deficit = np.empty_like(slab)
-        region = np.empty(slab.shape, np.uint8)
         body = self._body
         _deficit_rows(
             slab,
             start,
             body.top,
             body.bottom,
+            self._faces,
             body.rim[start:stop],
+            body.centre,
             self._radius,
             self._angle,
             self._levels.planes(start, stop),
@@ -219,7 +258,6 @@ class DeficitVolume:
             deficit,
             region,
         )
-        return deficit, region
 
     def windows(self, halo: int, slab_bytes: int) -> Iterator[Window]:
         """Yield the body's rows once each, with ``halo`` neighbours on both sides.
@@ -242,9 +280,8 @@ class DeficitVolume:
                 region[row - first] = region[row - held_from]
             held_from = first
             for row in range(held_to, last, step):
-                until = min(row + step, last)
-                into = slice(row - first, until - first)
-                deficit[into], region[into] = self.read(row, until)
+                into = slice(row - first, min(row + step, last) - first)
+                self.read(row, deficit[into], region[into])
             held_to = last
             held = slice(0, last - first)
             yield Window(

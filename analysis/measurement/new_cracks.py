@@ -146,14 +146,15 @@ def find_new_cracks(
         seed = candidate & (from_before[core] > SEED_SQUARED)
         candidates.put(start, candidate)
         seeds.put(start, seed)
-        labeller.add(start, seed.view(np.uint8), None)
+        labeller.add(start, seed.view(np.uint8))
     found = labeller.finish()
     keep = found.voxels >= smallest
     keep_label = np.append(keep, False)[found.of_label]
     labeller = Labeller((ny, nx))
     for _, start, stop, _ in _runs(mask.rows, ny, nx, slab_bytes):
-        labels = labeller.add(start, seeds.get(start, stop), None)
-        seeds.put(start, keep_label[labels])
+        seed = seeds.get(start, stop)
+        labeller.add(start, seed, keep=keep_label)
+        seeds.put(start, seed.view(bool))
     middle = 0.5 * (body.top + body.bottom)
     voxels = near_anode = 0
     for first, start, stop, last in _runs(mask.rows, ny, nx, slab_bytes):

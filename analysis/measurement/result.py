@@ -21,6 +21,7 @@ from analysis.measurement.new_cracks import NewCracks
 from analysis.measurement.reference import PristineVolume
 from analysis.measurement.registration import RigidMotion
 from analysis.measurement.settings import METHOD_VERSION
+from analysis.measurement.surface_shift import SurfaceShifts
 from analysis.measurement.thickness import ElectrodeFace, PelletFaces
 
 Row = dict[str, float | int | str | None]
@@ -45,6 +46,9 @@ class CrackMeasurement:
         Voxels whose deficit is above the threshold, noise included.
     body_voxels : float
         Volume of the body.
+    shifts : SurfaceShifts, optional
+        How the volume changes with surfaces a voxel elsewhere; None for a body
+        without surfaces of its own.
     """
 
     mask: PackedMask
@@ -56,6 +60,7 @@ class CrackMeasurement:
     noise_voxels: int
     low_voxels: int
     body_voxels: float
+    shifts: SurfaceShifts | None = None
 
 
 @dataclass(frozen=True)
@@ -119,6 +124,10 @@ class TomogramMeasurement:
             "crack_volume_voxels_low_um3",
             "crack_volume_voxels_high_um3",
             "crack_volume_rim_frac",
+            "crack_volume_faces_in_um3",
+            "crack_volume_faces_out_um3",
+            "crack_volume_rim_in_um3",
+            "crack_volume_rim_out_um3",
             "pellet_volume_um3",
             "crack_fraction",
             "crack_fraction_sd",
@@ -167,6 +176,11 @@ class TomogramMeasurement:
             noise_volume_um3=crack.noise_voxels * voxel_um3,
             low_fraction=crack.low_voxels / crack.body_voxels,
         )
+        if crack.shifts is not None:
+            for name in ("faces_in", "faces_out", "rim_in", "rim_out"):
+                change_px = getattr(crack.shifts, f"{name}_px")
+                shifted_px = volume.deficit_px + change_px
+                row[f"crack_volume_{name}_um3"] = shifted_px * voxel_um3
         components = crack.components
         total = components.voxels.sum()
         through = components.voxels[components.penetrates].sum()

@@ -47,6 +47,16 @@ class MeasurementSettings(BaseModel):
     slab_bytes: int = Field(default=256 * 2**20, ge=2**20)
     """Size of the float32 slab of the volume held at once, before its halo."""
 
+    pellet_diameter_um: float | None = Field(default=None, gt=0)
+    """Diameter that the pellet ought to have; an experiment takes it from ``cell``."""
+
+    pellet_thickness_um: float | None = Field(default=None, gt=0)
+    """Thickness that the pellet ought to have, in the same way."""
+
+    pellet_tolerance_frac: float = Field(default=0.15, gt=0, le=1)
+    """How far the pellet may differ from these before its row says that the voxel
+    size is wrong."""
+
     random_seed: int = Field(default=0, ge=0)
     """Seed of the choice of crack voxels for the width."""
 

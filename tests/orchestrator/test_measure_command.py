@@ -69,6 +69,21 @@ def test_measure_prints_json(tmp_path, capsys):
     assert 0.05 < answer["low_fraction"] < 0.2
 
 
+def test_measure_tells_a_wrong_voxel_size(tmp_path, capsys):
+    grey, _ = cracked_disc()
+    write_volume(tmp_path / "volume.h5", grey)
+    declared = ["--pellet-diameter-mm", "0.0576", "--pellet-thickness-mm", "0.0284"]
+    arguments = ["measure", str(tmp_path / "volume.h5"), *declared, "--json"]
+
+    assert main(arguments) == 0
+    right = json.loads(capsys.readouterr().out)
+    assert main([*arguments, "--voxel-um", "1.6"]) == 0
+    wrong = json.loads(capsys.readouterr().out)
+
+    assert "voxel" not in right["reason"]
+    assert "a voxel would be 0.8" in wrong["reason"]
+
+
 def test_measure_a_mask_whole(tmp_path, capsys):
     mask = np.zeros(SHAPE, np.uint8)
     mask[:40, 20:30] = 1
@@ -89,6 +104,7 @@ def test_measure_a_mask_whole(tmp_path, capsys):
         (["nothing.h5"], "no such file"),
         (["volume.h5", "--voxel-um", "-1"], "must be above 0"),
         (["bare.npy"], "voxel size unknown"),
+        (["volume.h5", "--pellet-diameter-mm", "0"], "above 0"),
         (["text.h5"], "not readable as HDF5"),
         (["volume.h5", "--dataset", "/entry/nothing"], "holds no dataset"),
     ],
