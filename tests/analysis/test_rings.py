@@ -102,6 +102,43 @@ def test_a_flickering_and_a_frozen_column_are_interpolated(oracle, noise):
         assert np.abs(mended - clean)[:, column].max() < 0.06
 
 
+# Measured, as parts of what the stripes make: 0.43, 0.52, 0.36, 0.46, 0.54; the
+# published algorithms with their defaults leave 0.76 to 0.92 of it.
+@pytest.mark.parametrize("width", [3, 5, 8, 12, 20])
+def test_wide_stripes_are_lowered_more_than_by_the_published_ones(
+    oracle, noise, stripes, width
+):
+    clean = oracle.phantom_sinogram(320, ANGLES, 159.5, ellipses=DISC)
+    truth = ring_profile(reconstructed(clean))[5:120]
+    wide = stripes.copy()
+    for first, offset in ((60, 0.03), (110, -0.03), (225, 0.03)):
+        wide[first : first + width] += offset
+
+    def left(sinogram):
+        return (ring_profile(reconstructed(sinogram))[5:120] - truth).std()
+
+    spoilt = clean + noise + wide
+    before, after = left(spoilt), left(correct_response(spoilt))
+    assert after < 0.65 * before
+    assert after < left(remove_stripes(spoilt))
+    assert after < left(remove_stripes_by_sorting(spoilt))
+
+
+@pytest.mark.parametrize("width", [3, 8])
+def test_wide_dead_stripes_are_interpolated(oracle, noise, width):
+    clean = oracle.phantom_sinogram(320, ANGLES, 159.5, ellipses=DISC)
+    truth = ring_profile(reconstructed(clean))[5:120]
+    spoilt = clean + noise
+    spoilt[:, 100 : 100 + width] = 0.7
+    flicker = np.random.default_rng(2).uniform(0, 2, (360, width))
+    spoilt[:, 220 : 220 + width] = flicker
+    before = (ring_profile(reconstructed(spoilt))[5:120] - truth).std()
+    mended = correct_response(spoilt)
+    after = (ring_profile(reconstructed(mended))[5:120] - truth).std()
+    # Noise alone is 0.005 of it, measured 0.009; the published ones leave 0.03.
+    assert after < 0.02 * before
+
+
 def test_few_angles_are_left_alone():
     few = np.random.default_rng(0).normal(size=(12, 90)).astype(np.float32)
     assert np.array_equal(correct_response(few), few)
