@@ -31,6 +31,7 @@ from .potentiostat_driver import (
 LIMITS = InstrumentLimits(max_current_ma=1000.0, max_voltage_v=12.0)
 SAMPLE_PERIOD_S = 0.1
 REST_PERIOD_S = 1.0
+RELAXATION_S = 30.0  # sampled fast, the rest of an open circuit slowly
 # Room for every sample of a step, and some: a full curve loses what comes after.
 SPARE_ROWS = 1000
 MOST_ROWS = 10_000_000
@@ -91,6 +92,7 @@ class GamryInstrument:
         self._relay_closed = False
         self._started_s = 0.0
         self._rested_s = -math.inf
+        self._opened_s = -math.inf
         self._elapsed_s = 0.0
         self._charge_c = 0.0
         self._gross_c = 0.0
@@ -195,6 +197,7 @@ class GamryInstrument:
         if self._state is StepState.RUNNING:
             self._state = StepState.DONE
             self._end_reason = reason
+            self._opened_s = self._now_s()
         self._step = None
 
     def service(self) -> list[Sample]:
@@ -208,7 +211,8 @@ class GamryInstrument:
         if self._state is StepState.RUNNING and self._step is not None:
             return self._follow(self._step)
         now_s = self._now_s()
-        if now_s - self._rested_s < REST_PERIOD_S:
+        fast = now_s - self._opened_s < RELAXATION_S
+        if now_s - self._rested_s < (SAMPLE_PERIOD_S if fast else REST_PERIOD_S):
             return []
         self._rested_s = now_s
         voltage_v = float(self._pstat.measure_v())

@@ -41,6 +41,9 @@ class StepOutcome:
     confirmed : bool
         Whether the instrument itself said that the step ended, and with which charge;
         otherwise the charge and time are those of the samples that still arrived.
+    interrupt_resistance_ohm : float
+        Step of the voltage as the current was cut, over the current; 0 if it was not
+        sampled.
     """
 
     step_id: int
@@ -57,6 +60,7 @@ class StepOutcome:
     clock_rate: float
     ended_s: float
     confirmed: bool = True
+    interrupt_resistance_ohm: float = 0.0
 
     @property
     def charge_difference_frac(self) -> float:
@@ -105,6 +109,12 @@ _COLUMNS = (
     _Column("acted_on", "string", "", lambda o: str(o.acted_on) if o.acted_on else ""),
     _Column("alarms", "string", "", _evidence),
     _Column("warnings", "string", "", lambda o: "; ".join(o.warnings)),
+    _Column(
+        "interrupt_resistance_ohm",
+        "number",
+        "ohm",
+        lambda o: o.interrupt_resistance_ohm,
+    ),
     _Column("samples", "integer", "", lambda o: o.samples),
     _Column("samples_missing", "integer", "", lambda o: o.samples_missing),
     _Column("clock_offset_s", "number", "s", lambda o: o.clock_offset_s),

@@ -9,11 +9,13 @@ import math
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 from ophyd.status import Status
 
+from .interruption import Interruption
 from .potentiostat_driver import EndReason, GalvanostaticStep, StepState
 from .potentiostat_outcome import StepOutcome
 from .short_circuit import Alarm, CellHealth, GuardSettings, ShortCircuitRules
@@ -96,6 +98,7 @@ class StepWatch:
         self._ended_time_s = 0.0
         self._rests: list[tuple[float, Status]] = []
         self._integrated_c = 0.0
+        self._interruption = Interruption()
         self._acted_on: Alarm | None = None
         self._fault = ""
         self._tripped_s: float | None = None
@@ -172,6 +175,7 @@ class StepWatch:
                 clock_offset_s=first.arrival_s - first.time_s if first else 0.0,
                 clock_rate=rate,
                 ended_s=time.time(),
+                interrupt_resistance_ohm=self._interruption.resistance_ohm,
                 confirmed=confirmed,
             )
         self._stop.set()
@@ -214,6 +218,12 @@ class StepWatch:
         for row in rows.tolist():
             self._last = _sample(arrival_s, row)
             self._pending.append(self._last)
+            measured = self._interruption.take(
+                *self._last[1:4], self._last.relay_closed
+            )
+            if measured and self.outcome is not None:
+                ohm = self._interruption.resistance_ohm
+                self.outcome = replace(self.outcome, interrupt_resistance_ohm=ohm)
         for until_s, status in self._rests[:]:
             if self._last is not None and self._last.time_s >= until_s:
                 self._rests.remove((until_s, status))
@@ -239,6 +249,7 @@ class StepWatch:
 
     def _judge(self, sample: CollectedSample) -> None:
         last, self._last = self._last, sample
+        self._interruption.take(*sample[1:4], sample.relay_closed)
         if self._first is None and sample.relay_closed:
             self._first = sample
         self._pending.append(sample)

@@ -422,6 +422,7 @@ class Session:
             "start_time_s": start["time"],
             "gross_charge_c": gross_c,
             "net_charge_c": net_c,
+            "interrupt_resistance_ohm": start.get("interrupt_resistance_ohm"),
         }
         files = {name: Path(path) for name, path in start["raw_files"].items()}
         first, step, number = start["nominal_angles_deg"]

@@ -162,6 +162,7 @@ class _Runner:
         self.references = References()
         self.half_cycles = 0
         self.tomograms = 0
+        self.resistance_ohm = 0.0
         self.beam_lost_s = 0.0
         self.next_extra_scan = 0
         self.stopped = ""
@@ -223,6 +224,12 @@ class _Runner:
             "net_charge_c": self.net_charge_c,
         }
 
+    def _resistance_md(self) -> dict[str, float]:
+        """Return the cell's resistance at the end of the last half-cycle, if known."""
+        if self.resistance_ohm == 0:
+            return {}
+        return {"interrupt_resistance_ohm": self.resistance_ohm}
+
     def _reason(self, error: BaseException) -> str:
         if isinstance(error, REQUESTS):
             return why_ended(error, self.wishes)
@@ -258,6 +265,7 @@ class _Runner:
                 raise
             self.gross_charge_c += abs(outcome.charge_c)
             self.net_charge_c += outcome.charge_c
+            self.resistance_ohm = outcome.interrupt_resistance_ohm
             for text in (*outcome.warnings, *map(str, outcome.alarms)):
                 self.journal.decide(f"half-cycle {step.half_cycle}: {text}")
             left_s = left.duration_s - outcome.elapsed_s
@@ -354,7 +362,7 @@ class _Runner:
                     step,
                     raw_files,
                     attempt=attempt,
-                    md=self._run_md(),
+                    md=self._run_md() | self._resistance_md(),
                     wishes=self.wishes,
                     references=self.references,
                 )
@@ -418,6 +426,7 @@ def _half_cycle_note(outcome: HalfCycleOutcome) -> dict[str, object]:
         "charge_c": outcome.charge_c,
         "elapsed_s": outcome.elapsed_s,
         "end_reason": outcome.end_reason,
+        "interrupt_resistance_ohm": outcome.interrupt_resistance_ohm,
         "short_circuit": outcome.short_circuit,
         "fault": outcome.fault,
         "alarms": [str(alarm) for alarm in outcome.alarms],

@@ -22,6 +22,8 @@ from .tidying import until
 from .wishes import Wishes
 
 COLLECT_PERIOD_S = 1.0
+# The first samples at rest give the resistance of the cell: the least recorded.
+LEAST_REST_S = 0.4
 CONFIRM_TIMEOUT_S = 15.0
 
 
@@ -48,6 +50,8 @@ class HalfCycleOutcome:
         the instrument has said how much charge passed.
     alarms : tuple[Alarm, ...]
         Everything the guard noticed, warnings included.
+    interrupt_resistance_ohm : float
+        Step of the voltage as the current was cut, over the current; 0 if unknown.
     warnings : tuple[str, ...]
         What is odd about the record: two charges that differ, samples that are lost.
     """
@@ -61,6 +65,7 @@ class HalfCycleOutcome:
     resumable: bool
     alarms: tuple[Alarm, ...]
     warnings: tuple[str, ...]
+    interrupt_resistance_ohm: float = 0.0
 
 
 def half_cycle(
@@ -187,6 +192,7 @@ def judge(outcome: StepOutcome) -> HalfCycleOutcome:
         resumable=resumable,
         alarms=outcome.alarms,
         warnings=outcome.warnings,
+        interrupt_resistance_ohm=outcome.interrupt_resistance_ohm,
     )
 
 
@@ -212,8 +218,8 @@ def _pass_current(potentiostat: Any, rest_s: float) -> MsgGenerator[None]:
             )
             yield from bps.collect(potentiostat, name=ELECTROCHEMISTRY)
         outcome = potentiostat.step_outcome
-        if rest_s > 0 and not outcome.fault and outcome.acted_on is None:
-            yield from _rest(potentiostat, rest_s)
+        if not outcome.fault and outcome.acted_on is None:
+            yield from _rest(potentiostat, max(rest_s, LEAST_REST_S))
     except GeneratorExit:
         # RunEngine.halt() runs no finaliser
         potentiostat.stop()

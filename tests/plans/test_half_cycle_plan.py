@@ -139,6 +139,14 @@ def test_the_rest_after_a_half_cycle_is_recorded(
     assert all(row["potentiostat_current_ma"] == 0.0 for row in opened)
     # the polarisation is gone: what is left of some 70 mV
     assert abs(opened[-1]["potentiostat_voltage_v"]) < 0.03
+    # its step as the current was cut gives the resistance of the cell
+    driven = [row for row in data if row["potentiostat_relay_closed"]]
+    last_v = driven[-1]["potentiostat_voltage_v"]
+    least_v = last_v - opened[-1]["potentiostat_voltage_v"]
+    (outcome,) = docs.events("outcome")
+    ohm = outcome["data"]["potentiostat_interrupt_resistance_ohm"]
+    assert result.plan_result.interrupt_resistance_ohm == ohm
+    assert 0 < ohm * driven[-1]["potentiostat_current_ma"] * 1e-3 < least_v
 
 
 def test_a_pause_changes_neither_charge_nor_records(
