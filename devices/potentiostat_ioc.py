@@ -31,6 +31,9 @@ POLL_PERIOD_S = 0.005
 PROMPT_ROWS = 3  # so few new samples are published at once
 PUBLISH_PERIOD_S = 0.04  # fast simulated clocks make samples faster than CA likes
 HISTORY_PERIOD_S = 0.5
+# The last beat may arrive some time after its sender died, and polling takes time; the
+# timeout is a promise about the death.
+HEARTBEAT_MARGIN_FRAC = 0.05
 RELAY = ["Open", "Closed"]
 STATES = [str(state) for state in StepState]
 END_REASONS = [str(reason) for reason in EndReason]
@@ -285,7 +288,10 @@ class PotentiostatIOC(PVGroup):
         status = self._driver.status()
         if status.state in {StepState.ARMED, StepState.RUNNING}:
             silence_s = time.monotonic() - self._beat_s
-            if silence_s > float(self.heartbeat_timeout.value):
+            allowed_s = (1 - HEARTBEAT_MARGIN_FRAC) * float(
+                self.heartbeat_timeout.value
+            )
+            if silence_s > allowed_s:
                 self._driver.open_relay(EndReason.HEARTBEAT)
                 await self._say(
                     f"no heartbeat for {silence_s:.1f} s: the relay was opened"
