@@ -12,6 +12,8 @@ from ophyd import Device
 
 from .camera import Camera
 from .errors import NotConnectedError
+from .panda import PandA
+from .position_compare import PositionCompare
 from .potentiostat import Potentiostat
 from .pvs import BeamlinePVs
 from .rotation import Rotation
@@ -20,25 +22,28 @@ from .shutter import Shutter
 from .source import Source
 from .zebra import Zebra
 
+UNITS = {"zebra": Zebra, "panda": PandA}
+
 POLL_S = 0.02
 SHORT_LIST = 5
 
 
 @dataclass(frozen=True)
 class Beamline:
-    """The devices a plan may touch."""
+    """The devices a plan may touch; some beamlines have no position compare."""
 
     rotation: Rotation
     sample_stage: SampleStage
     camera: Camera
-    position_compare: Zebra
+    position_compare: PositionCompare | None
     shutter: Shutter
     potentiostat: Potentiostat
     source: Source
 
     def devices(self) -> tuple[Any, ...]:
         """Return the devices in the order they are declared."""
-        return tuple(getattr(self, field.name) for field in fields(self))
+        devices = (getattr(self, field.name) for field in fields(self))
+        return tuple(device for device in devices if device is not None)
 
 
 def connect_beamline(pvs: BeamlinePVs, timeout_s: float = 10.0) -> Beamline:
@@ -62,7 +67,11 @@ def connect_beamline(pvs: BeamlinePVs, timeout_s: float = 10.0) -> Beamline:
             name="sample_stage", x_record=pvs.sample_x, y_record=pvs.sample_y
         ),
         camera=Camera(pvs.camera, name="camera"),
-        position_compare=Zebra(pvs.position_compare, name="position_compare"),
+        position_compare=None
+        if pvs.position_compare is None
+        else UNITS[pvs.position_compare_kind](
+            pvs.position_compare, name="position_compare"
+        ),
         shutter=Shutter(pvs.shutter, name="shutter"),
         potentiostat=Potentiostat(pvs.potentiostat, name="potentiostat"),
         source=Source(

@@ -25,7 +25,7 @@ from ophyd.status import StatusBase as Status
 
 from .errors import DeviceError, WriterError
 from .frames import FramesStatus
-from .waiting import SignalStatus
+from .waiting import SignalStatus, in_thread, write_settings
 
 SET_TIMEOUT_S = 10.0
 OPEN_TIMEOUT_S = 20.0
@@ -161,7 +161,7 @@ class Camera(Device):
             )
         if self.hdf.width.get() and self.hdf.height.get():
             return _done(self)
-        return self._in_thread(self.prime, 2 * PRIME_TIMEOUT_S)
+        return in_thread(self, self.prime, 2 * PRIME_TIMEOUT_S)
 
     def unstage(self) -> Any:
         """Stop the camera and close the file; done when it is closed."""
@@ -177,26 +177,11 @@ class Camera(Device):
             _wait_for(self.cam.acquire, 0, CLOSE_TIMEOUT_S, f"{self.name} to stop")
             _wait_for(self.hdf.capture, 0, CLOSE_TIMEOUT_S, f"{self.name} to close")
 
-        return self._in_thread(wait, 3 * CLOSE_TIMEOUT_S)
-
-    def _in_thread(self, work: Callable[[], None], timeout_s: float) -> Status:
-        """Run `work` beside the RunEngine, which must stay free to watch guards."""
-        status = DeviceStatus(self, call_stop_on_failure=False, timeout=timeout_s)
-
-        def run() -> None:
-            try:
-                work()
-            except Exception as error:  # noqa: BLE001 - handed on by the status
-                status.set_exception(error)
-            else:
-                status.set_finished()
-
-        threading.Thread(target=run, daemon=True, name=self.name).start()
-        return status
+        return in_thread(self, wait, 3 * CLOSE_TIMEOUT_S)
 
     def prime(self) -> None:
         """Take one frame without writing it, so that the writer knows its size."""
-        _write(
+        write_settings(
             self.name,
             [
                 (self.hdf.enable, "Enable"),
@@ -235,7 +220,7 @@ class Camera(Device):
         in a thread and the status tells how it went.
         """
         self._check(value)
-        return self._in_thread(lambda: self._arm(value), 3 * OPEN_TIMEOUT_S)
+        return in_thread(self, lambda: self._arm(value), 3 * OPEN_TIMEOUT_S)
 
     def _check(self, series: FrameSeries) -> None:
         file = series.file
@@ -267,7 +252,7 @@ class Camera(Device):
         cam, hdf = self.cam, self.hdf
         flush = max(1, round(FLUSH_PERIOD_S / series.frame_period_s))
         directory = str(series.file.parent) + "/"
-        _write(
+        write_settings(
             self.name,
             [
                 (cam.array_callbacks, 1),
@@ -429,22 +414,6 @@ def _done(device: Device) -> Status:
     status = DeviceStatus(device)
     status.set_finished()
     return status
-
-
-def _write(name: str, settings: list[tuple[Any, Any]]) -> None:
-    """Write all settings at once and wait until each reads back."""
-    statuses = [
-        (signal, value, signal.set(value, timeout=SET_TIMEOUT_S))
-        for signal, value in settings
-    ]
-    for signal, value, status in statuses:
-        try:
-            status.wait(SET_TIMEOUT_S + 1)
-        except Exception as error:
-            raise DeviceError(
-                f"{name} did not take {value!r} for {signal.setpoint_pvname} within"
-                f" {SET_TIMEOUT_S:g} s; it reads {signal.get()!r}: check the IOC"
-            ) from error
 
 
 def _wait_for(

@@ -8,6 +8,7 @@ from typing import Any
 from ophyd.status import DeviceStatus, StatusBase
 
 from .axis import MOVE_MARGIN_FRAC, MOVE_MARGIN_S, ArrivalStatus, Axis
+from .waiting import SignalStatus
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,25 @@ class Rotation(Axis):
         )
         started.set_finished()
         return started
+
+    def passes(
+        self, angle_deg: float, direction: float, timeout_s: float
+    ) -> SignalStatus:
+        """Return a status that is done when the readback is past an angle.
+
+        Parameters
+        ----------
+        direction : float
+            Positive when the stage turns to larger angles, else negative.
+        """
+        sign = 1.0 if direction > 0 else -1.0
+        return SignalStatus(
+            self,
+            self.user_readback,
+            lambda position: sign * (position - angle_deg) >= 0,
+            timeout_s=timeout_s + MOVE_MARGIN_S,
+            what=f"the stage to pass {angle_deg:g} {self.egu}",
+        )
 
     def complete(self) -> ArrivalStatus:
         """Return the status of the sweep, done where it stops."""

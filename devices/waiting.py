@@ -1,4 +1,4 @@
-"""A status that waits for one signal and says in words what it waited for."""
+"""Waiting for signals, in words: what was waited for, what came instead."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from ophyd.status import DeviceStatus
 from .errors import DeviceError
 
 REREAD_S = 1.0
+SET_TIMEOUT_S = 10.0
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +69,10 @@ class SignalStatus(DeviceStatus):
         """End the wait because something else shows that it is over."""
         self._end(None)
 
+    def fail(self, error: Exception) -> None:
+        """End the wait because what it needs has failed."""
+        self._end(error)
+
     def _changed(self, value: Any = None, **_kwargs: Any) -> None:
         if value is None:
             return
@@ -120,3 +125,41 @@ class SignalStatus(DeviceStatus):
         self._ended.set()
         self._signal.clear_sub(self._changed)
         super()._settled()
+
+
+def in_thread(device: Device, work: Callable[[], None], timeout_s: float) -> Any:
+    """Run `work` beside the RunEngine, which must stay free to watch guards.
+
+    Returns
+    -------
+    DeviceStatus
+        Done when `work` has returned, failed with what it raised.
+    """
+    status = DeviceStatus(device, call_stop_on_failure=False, timeout=timeout_s)
+
+    def run() -> None:
+        try:
+            work()
+        except Exception as error:  # noqa: BLE001 - handed on by the status
+            status.set_exception(error)
+        else:
+            status.set_finished()
+
+    threading.Thread(target=run, daemon=True, name=device.name).start()
+    return status
+
+
+def write_settings(name: str, settings: list[tuple[Any, Any]]) -> None:
+    """Write all settings at once and wait until each reads back."""
+    statuses = [
+        (signal, value, signal.set(value, timeout=SET_TIMEOUT_S))
+        for signal, value in settings
+    ]
+    for signal, value, status in statuses:
+        try:
+            status.wait(SET_TIMEOUT_S + 1)
+        except Exception as error:
+            raise DeviceError(
+                f"{name} did not take {value!r} for {signal.setpoint_pvname} within"
+                f" {SET_TIMEOUT_S:g} s; it reads {signal.get()!r}: check the IOC"
+            ) from error

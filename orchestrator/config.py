@@ -174,6 +174,13 @@ class Experiment(BaseModel):
                 "cell.current_density_min_ma_cm2 / cell.current_density_max_ma_cm2 "
                 "if the cell is meant to see it"
             )
+        pvs = self.beamline.pvs
+        triggered = self.scan.sync == "position_compare"
+        if triggered and pvs is not None and pvs.position_compare is None:
+            raise ValueError(
+                "scan.sync is position_compare and beamline.pvs.position_compare is "
+                "null: give its prefix, or set scan.sync to encoder_samples"
+            )
         exposing_s = self.scan.num_projections * self.scan.period_s
         if exposing_s > self.cycling.half_cycle_duration_s * 100:
             raise ValueError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from .projections import Projections
 from .references import ReferenceGroup
 
 
@@ -17,10 +18,18 @@ class Conditions:
     def __init__(self) -> None:
         self._values: dict[str, tuple[Any, str]] = {}
 
-    def ring_current(self, what: str, low_ma: float, high_ma: float) -> None:
-        """Keep the range of the ring current during `what`."""
-        self._values[f"{what}_ring_current_low_ma"] = (low_ma, "mA")
-        self._values[f"{what}_ring_current_high_ma"] = (high_ma, "mA")
+    def projections(self, taken: Projections) -> None:
+        """Keep the ring current during the projections and which are spoilt, and why.
+
+        The frames stay in their file; whoever reads it leaves them out.
+        """
+        low_ma, high_ma = taken.ring_current_ma
+        self._values["projections_ring_current_low_ma"] = (low_ma, "mA")
+        self._values["projections_ring_current_high_ma"] = (high_ma, "mA")
+        indices = [frame.index for frame in taken.spoilt]
+        reasons = [frame.reason for frame in taken.spoilt]
+        self._values["projections_bad_frames"] = (indices, "")
+        self._values["projections_bad_reasons"] = (reasons, "")
 
     def group(self, what: str, group: ReferenceGroup, now_s: float) -> None:
         """Keep which darks or flats are used."""
@@ -50,7 +59,7 @@ class Conditions:
                 **({"units": unit} if unit else {}),
             }
             if is_list:
-                described[key]["dtype_numpy"] = "<i8"
+                described[key]["dtype_numpy"] = _dtype_of_list(value)
         return described
 
     def read_configuration(self) -> dict[str, Any]:
@@ -60,6 +69,12 @@ class Conditions:
     def describe_configuration(self) -> dict[str, Any]:
         """Describe nothing."""
         return {}
+
+
+def _dtype_of_list(values: list[Any]) -> str:
+    if values and isinstance(values[0], str):
+        return f"<U{max(map(len, values))}"
+    return "<i8"
 
 
 def _dtype(value: Any) -> str:

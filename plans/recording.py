@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import bluesky.plan_stubs as bps
@@ -20,6 +20,8 @@ def record_frames(
     stream: str,
     *,
     flyers: Sequence[Any] = (),
+    run_up: Callable[[], MsgGenerator[Any]] | None = None,
+    prepared: Callable[[], None] | None = None,
     watch: Sequence[str] = (),
 ) -> MsgGenerator[None]:
     """Record `series` into `stream`, documents following the file as it grows.
@@ -35,14 +37,25 @@ def record_frames(
     flyers : sequence
         Prepared devices that run with the camera, started in this order after it
         waits for triggers; the stage last.
+    run_up : callable, optional
+        Makes the messages between the start of the flyers and that of the camera, for
+        a camera that runs by its own clock: then the flyers start first.
+    prepared : callable, optional
+        Called when the file is open and no frame has come.
     watch : sequence of str
         Groups of guards whose failure ends the recording at once.
     """
     yield from bps.prepare(camera, series, wait=True)
     yield from bps.declare_stream(camera, name=stream, collect=True)
-    yield from bps.kickoff(camera, wait=True)
+    if prepared is not None:
+        prepared()
+    if run_up is None:
+        yield from bps.kickoff(camera, wait=True)
     for flyer in flyers:
         yield from bps.kickoff(flyer, wait=True)
+    if run_up is not None:
+        yield from run_up()
+        yield from bps.kickoff(camera, wait=True)
     yield from bps.collect_while_completing(
         [camera, *flyers],
         [camera],

@@ -21,7 +21,7 @@ from .tidying import CONFIRM_TIMEOUT_S, Tidying, complaint
 
 def in_order(beamline: Beamline) -> tuple[Any, ...]:
     """Return the devices in the order in which they are made safe."""
-    return (
+    devices = (
         beamline.potentiostat,
         beamline.shutter,
         beamline.rotation,
@@ -30,6 +30,7 @@ def in_order(beamline: Beamline) -> tuple[Any, ...]:
         beamline.position_compare,
         beamline.camera,
     )
+    return tuple(device for device in devices if device is not None)
 
 
 def confirmations(beamline: Beamline) -> tuple[tuple[str, Callable[[], Any]], ...]:

@@ -59,6 +59,12 @@ def check_file(path: Path, number: int) -> None:
         )
 
 
+def time_stamps_s(path: Path) -> NDArray[np.float64]:
+    """Return when the exposure of each frame began (s, Unix epoch, camera's clock)."""
+    with h5py.File(path, "r") as file:
+        return np.asarray(_dataset(file, path, DATASETS["timestamp"][0])[()])
+
+
 def check_unique_ids(unique_ids: NDArray[np.integer], path: Path) -> None:
     """Raise if the camera's frame counter skips or repeats a number."""
     steps = np.diff(unique_ids.astype(np.int64))

@@ -5,6 +5,12 @@ from pathlib import Path
 from typing import Protocol
 
 
+def angles_file(projections_file: Path) -> Path:
+    """Return where a PandA writes the angles of the projections, beside them."""
+    stem = projections_file.stem.removesuffix("_projections")
+    return projections_file.with_name(f"{stem}_angles.h5")
+
+
 class RawFileNames(Protocol):
     """Names of the camera's files, fixed before a scan starts."""
 

@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 Direction = Literal["charge", "discharge"]
 ReferencePolicy = Literal["before", "after", "both"]
+FrameSync = Literal["position_compare", "encoder_samples"]
 
 
 class ScanSettings(BaseModel):
@@ -32,6 +33,18 @@ class ScanSettings(BaseModel):
         description="time from frame to frame (s); exposure and readout when left out",
     )
     pixel_size_um: float = Field(gt=0, description="pixel size at the sample (um)")
+    sync: FrameSync = Field(
+        "position_compare",
+        description="what gives each frame its angle: triggers of a position compare,"
+        " or the encoder's time-stamped samples while the camera runs by its own clock",
+    )
+    camera_start_max_s: float = Field(
+        1.0,
+        ge=0,
+        le=60,
+        description="longest time the camera takes to start, with encoder_samples (s);"
+        " the stage turns so much further",
+    )
 
     num_darks: int = Field(20, ge=1, description="frames with the shutter closed")
     num_flats: int = Field(20, ge=1, description="frames without the sample")
@@ -56,6 +69,13 @@ class ScanSettings(BaseModel):
     )
     reference_frames_lost_max: int = Field(
         1, ge=0, description="bad darks or flats left out before a group fails"
+    )
+    projections_lost_frac_max: float = Field(
+        0.005,
+        ge=0,
+        le=0.5,
+        description="part of the projections that may be spoilt and left out before"
+        " the scan fails",
     )
     saturation_counts: int = Field(
         65535, gt=0, le=65535, description="a pixel at or above this is saturated"

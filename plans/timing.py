@@ -32,6 +32,8 @@ class ScanTiming:
         From the first trigger to the end of the last period.
     sweep_s : float
         From start to stop.
+    latest_deg : float
+        Where the stage begins to slow down; every exposure has ended before.
     blur_deg : float
         Angle turned during one exposure.
     """
@@ -44,6 +46,7 @@ class ScanTiming:
     number: int
     frames_s: float
     sweep_s: float
+    latest_deg: float
     blur_deg: float
 
 
@@ -63,15 +66,19 @@ def scan_timing(scan: ScanSettings, acceleration_s: float) -> ScanTiming:
     run_up_deg = 0.5 * velocity_deg_s * acceleration_s + scan.run_up_margin_deg
     frames_s = scan.num_projections * scan.period_s
     margin_s = scan.run_up_margin_deg / velocity_deg_s
+    # A camera that is not triggered starts late: the stage goes on at speed for it.
+    late_s = scan.camera_start_max_s if scan.sync == "encoder_samples" else 0.0
+    last_deg = scan.start_angle_deg + scan.range_deg + velocity_deg_s * late_s
     return ScanTiming(
         start_deg=scan.start_angle_deg - run_up_deg,
-        stop_deg=scan.start_angle_deg + scan.range_deg + run_up_deg,
+        stop_deg=last_deg + run_up_deg,
         velocity_deg_s=velocity_deg_s,
         first_deg=scan.start_angle_deg,
         step_deg=scan.step_deg,
         number=scan.num_projections,
         frames_s=frames_s,
-        sweep_s=frames_s + 2 * (margin_s + acceleration_s),
+        sweep_s=frames_s + late_s + 2 * (margin_s + acceleration_s),
+        latest_deg=last_deg + scan.run_up_margin_deg,
         blur_deg=velocity_deg_s * scan.exposure_time_s,
     )
 

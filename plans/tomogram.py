@@ -11,35 +11,21 @@ import bluesky.plan_stubs as bps
 from bluesky.utils import MsgGenerator, short_uid
 
 from devices.beamline import Beamline
-from devices.camera import FrameSeries
 from devices.errors import BeamLostError, FramesLostError
-from devices.guards import (
-    DiskGuard,
-    Guard,
-    RingCurrentGuard,
-    StallGuard,
-    connection_guards,
-    shutter_guard,
-)
-from devices.rotation import Sweep
-from devices.zebra import TriggerSeries
+from devices.guards import DiskGuard, Guard, connection_guards
 
-from .background import in_background
 from .conditions import Conditions
 from .darks_flats import darks, flats
 from .guarding import guarded
-from .recording import record_frames
+from .projections import check_triggers, projections
 from .references import ReferenceGroup, References, why_retake
 from .run import in_run
-from .scan_check import check_angles, check_file
 from .settings import ScanSettings
 from .steps import TomogramStep
-from .streams import ANGLES, BASELINE, CONDITIONS, FLATS_AFTER, PROJECTIONS
+from .streams import BASELINE, CONDITIONS, FLATS_AFTER
 from .tidying import Tidying, tidied
 from .timing import ScanTiming, scan_timing
 from .wishes import Wishes
-
-ANGLE_TOLERANCE_STEPS = 0.5
 
 
 def tomogram(
@@ -100,6 +86,8 @@ def tomogram(
         files=dict(raw_files),
     )
     take.settle_files()
+    if scan.sync == "position_compare":
+        check_triggers(beamline, take.timing, take.files["projections"])
     start = {
         **(md or {}),
         "plan_name": "tomogram",
@@ -185,6 +173,7 @@ def _why_new(
 def _scan(take: _Take) -> MsgGenerator[None]:
     beamline = take.beamline
     camera: Any = beamline.camera
+    compare = beamline.position_compare
     yield from bps.stage(camera, wait=True)
     yield from _baseline(beamline)
     guards: list[Guard] = [
@@ -193,9 +182,9 @@ def _scan(take: _Take) -> MsgGenerator[None]:
             [
                 camera.cam.acquire,
                 beamline.rotation.user_readback,
-                beamline.position_compare.armed,
                 beamline.shutter.state,
                 beamline.sample_stage.x.user_readback,
+                *([compare.armed] if compare is not None else []),
             ]
         ),
     ]
@@ -229,21 +218,31 @@ def _frames(take: _Take, watch: Sequence[str]) -> MsgGenerator[None]:
         flat_group = yield from _flats(take, "flats", dark_counts, watch)
     yield from bps.mv(beamline.sample_stage.x, scan.sample_in_mm)
     yield from bps.wait(group=to_start)
-    seen_ma = yield from _projections(take, watch)
+    taken = yield from projections(
+        beamline,
+        scan,
+        timing,
+        take.files["projections"],
+        dark_counts=dark_counts,
+        watch=watch,
+    )
     if new_flats and scan.flats == "after":
         flat_group = yield from _flats(take, "flats", dark_counts, watch)
+    after_group = None
     if scan.flats == "both":
-        yield from _flats(take, FLATS_AFTER, dark_counts, watch)
+        after_group = yield from _flats(take, FLATS_AFTER, dark_counts, watch)
     if flat_group is None:
         raise FramesLostError(f"scan {take.step.scan_number} has no flats: retake")
-    _check_beam(scan, flat_group, seen_ma)
+    _check_beam(scan, flat_group, taken.ring_current_ma)
 
     # Only now are they known to serve, and may later scans use them.
     take.known.darks, take.known.flats = dark_group, flat_group
     now_s = beamline.source.time_s()
     take.conditions.group("darks", dark_group, now_s)
     take.conditions.group("flats", flat_group, now_s)
-    take.conditions.ring_current("projections", *seen_ma)
+    if after_group is not None:
+        take.conditions.group(FLATS_AFTER, after_group, now_s)
+    take.conditions.projections(taken)
 
 
 def _flats(
@@ -259,80 +258,6 @@ def _flats(
             stream=kind,
             watch=watch,
         )
-    )
-
-
-def _projections(
-    take: _Take, watch: Sequence[str]
-) -> MsgGenerator[tuple[float, float]]:
-    """Turn the sample once, a frame at each step; return the ring current's range."""
-    beamline, scan, timing = take.beamline, take.scan, take.timing
-    compare: Any = beamline.position_compare
-    rotation: Any = beamline.rotation
-    yield from bps.mv(beamline.shutter, "Open")
-    yield from bps.prepare(
-        compare,
-        TriggerSeries(
-            start_deg=timing.first_deg,
-            step_deg=timing.step_deg,
-            number=timing.number,
-            duration_s=timing.sweep_s,
-        ),
-        wait=True,
-    )
-    yield from bps.prepare(
-        rotation,
-        Sweep(
-            start_deg=timing.start_deg,
-            stop_deg=timing.stop_deg,
-            velocity_deg_s=timing.velocity_deg_s,
-        ),
-        wait=True,
-    )
-    series = FrameSeries(
-        file=take.files["projections"],
-        number=timing.number,
-        exposure_time_s=scan.exposure_time_s,
-        frame_period_s=scan.period_s,
-        trigger="Ext Only",
-        duration_s=timing.sweep_s,
-    )
-    beam = RingCurrentGuard(beamline.source, scan.ring_current_min_ma)
-    yield from guarded(
-        [beam, shutter_guard(beamline.shutter), StallGuard(rotation)],
-        lambda own: record_frames(
-            beamline.camera,
-            series,
-            PROJECTIONS,
-            flyers=[compare, rotation],
-            watch=[*watch, *own],
-        ),
-    )
-    yield from bps.create(name=ANGLES)
-    yield from bps.read(compare)
-    yield from bps.save()
-    yield from in_background(lambda: _check_projections(beamline, scan, timing, series))
-    return beam.seen_ma or (0.0, 0.0)
-
-
-def _check_projections(
-    beamline: Beamline, scan: ScanSettings, timing: ScanTiming, series: FrameSeries
-) -> None:
-    triggers: Any = beamline.position_compare.num_captured.get()
-    frames = beamline.camera.get_index()
-    if frames != timing.number or int(triggers) != timing.number:
-        raise FramesLostError(
-            f"{triggers} triggers gave {frames} frames; {timing.number} were asked"
-            " for: retake, and lengthen frame_period_s if triggers were too fast"
-        )
-    check_file(series.file, timing.number)
-    tolerance_deg = scan.angle_tolerance_deg
-    if tolerance_deg is None:
-        tolerance_deg = ANGLE_TOLERANCE_STEPS * abs(timing.step_deg)
-    check_angles(
-        beamline.position_compare.angles_deg(),
-        (timing.first_deg, timing.step_deg, timing.number),
-        tolerance_deg,
     )
 
 
@@ -370,7 +295,8 @@ def _tidy(beamline: Beamline, scan: ScanSettings) -> MsgGenerator[None]:
     tidying = Tidying()
     rotation, x = beamline.rotation, beamline.sample_stage.x
     yield from tidying.stop(beamline.shutter)
-    yield from tidying.stop(beamline.position_compare)
+    if beamline.position_compare is not None:
+        yield from tidying.stop(beamline.position_compare)
     yield from tidying.stop(rotation)
     yield from tidying.stop(beamline.camera)
     yield from tidying.confirm("shutter", lambda: beamline.shutter.set("Close"))

@@ -77,6 +77,11 @@ class PositionCompare:
         """Whether pulses are still due."""
         return self._gate is not None
 
+    @property
+    def gate(self) -> Gate | None:
+        """What it is armed for; the unit that armed it knows it by this."""
+        return self._gate
+
     def arm(self, gate: Gate, at_s: float) -> None:
         """Forget the pulses of the last arming and wait for the gate."""
         self._gate = gate

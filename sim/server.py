@@ -20,15 +20,17 @@ from typing import Any
 os.environ.setdefault("CAPROTO_SERVER_HIGH_LOAD_TIMEOUT_SEC", "0.002")
 
 import caproto
-from caproto.asyncio.server import Context
 
 from devices.potentiostat_ioc import PotentiostatIOC
-from devices.pvs import simulated_pvs
+from devices.prompt_context import PromptContext
+from devices.pvs import simulated_pvs, simulated_units
 from sim.clock import Clock
+from sim.darkroom import DarkroomError
 from sim.ioc.camera import PcoCamera
 from sim.ioc.clock import ClockIOC
 from sim.ioc.faults import FaultsIOC
 from sim.ioc.motor import MotorRecord
+from sim.ioc.panda import PandaIOC
 from sim.ioc.repeater import run_repeater
 from sim.ioc.shutter import ShutterIOC
 from sim.ioc.source import FiltersIOC, SourceIOC
@@ -62,6 +64,7 @@ class SimulatedIOC:
     def __init__(self, world: World, prefix: str) -> None:
         self.world = world
         pvs = simulated_pvs(prefix)
+        units = simulated_units(prefix)
         stages, source = world.settings.stages, world.settings.source
         sample_limits = (-stages.sample_limit_mm, stages.sample_limit_mm)
         self.rotation = MotorRecord(
@@ -98,7 +101,8 @@ class SimulatedIOC:
             limits=(4.0, max(30.0, source.id_gap_mm)),
         )
         self.camera = PcoCamera(pvs.camera, world=world)
-        self.zebra = ZebraIOC(pvs.position_compare, world=world, camera=self.camera)
+        self.zebra = ZebraIOC(units["zebra"], world=world, camera=self.camera)
+        self.panda = PandaIOC(units["panda"], world=world, camera=self.camera)
         self.shutter = ShutterIOC(pvs.shutter, world=world)
         self.source = SourceIOC(pvs, world=world)
         self.filters = FiltersIOC(pvs.filters)
@@ -129,6 +133,7 @@ class SimulatedIOC:
             self.id_gap,
             self.camera,
             self.zebra,
+            self.panda,
             self.shutter,
             self.source,
             self.filters,
@@ -151,7 +156,7 @@ async def serve(settings: SimulationSettings, directory: Path, prefix: str) -> N
     stamp_with(clock)
     world = World(settings, directory, clock, memory)
     ioc = SimulatedIOC(world, prefix)
-    context = Context(ioc.pvdb, ["127.0.0.1"])
+    context = PromptContext(ioc.pvdb, ["127.0.0.1"])
     await ioc.begin()
     port = int(os.environ["EPICS_CAS_BEACON_PORT"])
     others = [
@@ -160,6 +165,7 @@ async def serve(settings: SimulationSettings, directory: Path, prefix: str) -> N
         asyncio.create_task(ioc.clock.run()),
         asyncio.create_task(ioc.faults.run()),
         asyncio.create_task(world.remember_always()),
+        asyncio.create_task(world.watch()),
     ]
     server = asyncio.create_task(context.run())
     try:
@@ -178,7 +184,7 @@ async def serve(settings: SimulationSettings, directory: Path, prefix: str) -> N
         world.close()
 
 
-async def _say_when_ready(world: World, context: Context) -> None:
+async def _say_when_ready(world: World, context: PromptContext) -> None:
     await world.begin()
     while not context.udp_socks:
         await asyncio.sleep(0.01)
@@ -204,6 +210,9 @@ def main() -> None:
     code = 0
     try:
         asyncio.run(serve(settings, Path(request["directory"]), request["prefix"]))
+    except DarkroomError as error:
+        log.error("%s", error)
+        code = 1
     except Exception:
         log.exception("the simulated beamline failed")
         code = 1

@@ -164,14 +164,16 @@ class MotorRecord(PVGroup):
             now_s = self._clock.now()
             if now_s >= self._axis.end_s and not self._axis.stalled:
                 return
-            await self._post(self._axis.position_at(now_s))
+            await self._post(self._axis.position_at(now_s), at_s=now_s)
             left_s = (self._axis.end_s - now_s) / self._clock.factor
             await asyncio.sleep(min(max(left_s, 1e-3), _POST_PERIOD_S))
 
-    async def _post(self, position: float) -> None:
+    async def _post(self, position: float, *, at_s: float | None = None) -> None:
+        """Show a position, stamped with the time it is of."""
         fields = self._fields
-        await fields.user_readback_value.write(position)
-        await fields.dial_readback_value.write(position)
+        stamp = {} if at_s is None else {"timestamp": at_s}
+        await fields.user_readback_value.write(position, **stamp)
+        await fields.dial_readback_value.write(position, **stamp)
 
     async def stop_motion(self) -> None:
         """Brake at once, whatever the record does."""

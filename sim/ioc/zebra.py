@@ -105,6 +105,7 @@ class ZebraIOC(PVGroup):
         self._world = world
         self._compare = world.position_compare
         self._camera = camera
+        self._gate: Gate | None = None
         self._firing: asyncio.Task[None] | None = None
         self._posted = 0
         world.on_schedule_change(self._replan)
@@ -123,7 +124,7 @@ class ZebraIOC(PVGroup):
                 f"PC_GATE_SEL is {self.gate_source.value}, PC_PULSE_SEL "
                 f"{self.pulse_source.value}; only Position is simulated"
             )
-        gate = Gate(
+        gate = self._gate = Gate(
             start=self.gate_start.value,
             width=self.gate_width.value,
             pulse_start=self.pulse_start.value,
@@ -152,7 +153,7 @@ class ZebraIOC(PVGroup):
         if self._firing is not None:
             self._firing.cancel()
             self._firing = None
-        if self._compare.armed:
+        if self._gate is not None and self._compare.gate is self._gate:
             self._firing = asyncio.create_task(self._fire())
 
     async def _fire(self) -> None:

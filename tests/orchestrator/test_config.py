@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from devices.pvs import simulated_pvs
 from orchestrator.config import load_experiment
 from orchestrator.errors import ConfigurationError
 
@@ -119,6 +120,25 @@ def test_an_exposure_longer_than_the_frame_period_is_refused(write):
     (fault,) = faults(write("scan", exposure_time_s=0.3))
     assert "frame_period_s is 0.2 s" in fault
     assert "0.31 s" in fault
+
+
+@pytest.mark.parametrize(
+    ("sync", "prefix"),
+    [("position_compare", "BL:ZEBRA:"), ("encoder_samples", None)],
+)
+def test_a_beamline_may_lack_a_position_compare(write, sync, prefix):
+    path = write("scan", sync=sync)
+    content = yaml.safe_load(path.read_text())
+    pvs = simulated_pvs().model_dump() | {"position_compare": prefix}
+    content["beamline"] = {"pvs": pvs}
+    path.write_text(yaml.safe_dump(content))
+    assert load_experiment(path).scan.sync == sync
+
+    pvs["position_compare"] = None
+    content["scan"]["sync"] = "position_compare"
+    path.write_text(yaml.safe_dump(content))
+    (fault,) = faults(path)
+    assert "set scan.sync to encoder_samples" in fault
 
 
 def test_a_value_out_of_range_names_range_and_unit(write):

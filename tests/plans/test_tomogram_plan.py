@@ -243,7 +243,12 @@ def test_a_writer_that_fails_ends_the_run_with_its_message(
     ("name", "error", "reason"),
     [
         ("BEAM_DUMP", BeamLostError, "the ring current fell to"),
-        ("STAGE_STALL", MoveError, "rotation has stood at .* although it moves"),
+        pytest.param(
+            "STAGE_STALL",
+            MoveError,
+            "rotation has stood at .* although it moves",
+            marks=pytest.mark.slow,
+        ),
         pytest.param(
             "CAMERA_HANG",
             FramesLostError,
@@ -335,6 +340,12 @@ def test_flats_before_and_after_get_a_file_each(RE, docs, beamline, plan, raw_fi
     assert start["raw_files"]["flats_after"] == str(after)
     check_file(after, 6)
     check_file(raw_files["flats"], 6)
+    (conditions,) = docs.events("conditions")
+    said = conditions["data"]
+    assert said["flats_after_file"] == str(after)
+    for kind in ("darks", "flats", "flats_after", "projections"):
+        assert said[f"{kind}_bad_frames"] == []
+    assert said["projections_bad_reasons"] == []
 
 
 def test_an_abort_leaves_everything_safe_and_ends(RE, docs, beamline, plan):
