@@ -80,6 +80,8 @@ def test_a_drift_is_taken_out(drifting):
     assert errors(ingest, truth).max() > 0.045
     ingest.correct_drift(TIMES[0], [(TIMES[-1], flats(change[-1]))], TIMES)
     assert errors(ingest, truth).max() < ROUNDING
+    some = ingest.store.rows(5, 9)
+    assert np.abs(some - truth[5:9]).max() < ROUNDING
     frame = ingest.store.frame(30, 5, 9)
     assert np.abs(frame - truth[5:9, 30]).max() < ROUNDING
 
@@ -142,6 +144,15 @@ def test_three_groups_are_interpolated_piece_by_piece(drifting):
     ingest, flats, truth = drifting(change)
     middle, last = flats(np.exp(one)), flats(change[-1])
     ingest.correct_drift(TIMES[0], [(TIMES[-1] / 2, middle), (TIMES[-1], last)], TIMES)
+    assert errors(ingest, truth).max() < ROUNDING
+
+
+def test_a_pixel_that_dies_meanwhile_drifts_as_the_others_do(drifting):
+    change = growing(np.full((ROWS, WIDTH), 0.04))
+    ingest, flats, truth = drifting(change)
+    after = change[-1].copy()
+    after[3, 20] = 0
+    ingest.correct_drift(TIMES[0], [(TIMES[-1], flats(after))], TIMES)
     assert errors(ingest, truth).max() < ROUNDING
 
 

@@ -13,7 +13,8 @@ DISK_OF_FIVE, DISK_OF_ONE = 5 * 3 * 768, 0
     [DISK_OF_ONE, DISK_OF_FIVE, 10**9],
     ids=["frame by frame", "five at once", "memory"],
 )
-def test_frames_come_out_as_sinograms(tmp_path, limit):
+def test_frames_come_out_as_sinograms(tmp_path, monkeypatch, limit):
+    monkeypatch.setattr("analysis.sinogram_store.READ_BYTES", 10 * 768)
     frames = np.random.default_rng(0).uniform(-0.9, 7.4, (37, 35, 24))
     frames = frames.astype(np.float32)
     with SinogramStore(
