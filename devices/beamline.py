@@ -46,7 +46,12 @@ class Beamline:
         return tuple(device for device in devices if device is not None)
 
 
-def connect_beamline(pvs: BeamlinePVs, timeout_s: float = 10.0) -> Beamline:
+def connect_beamline(
+    pvs: BeamlinePVs,
+    timeout_s: float = 10.0,
+    *,
+    give_up: threading.Event | None = None,
+) -> Beamline:
     """Connect to every process variable at once.
 
     Parameters
@@ -55,6 +60,8 @@ def connect_beamline(pvs: BeamlinePVs, timeout_s: float = 10.0) -> Beamline:
         Names of the process variables.
     timeout_s : float
         Longest wait for all of them together.
+    give_up : Event, optional
+        Ends the wait at once when it is set.
 
     Raises
     ------
@@ -82,29 +89,56 @@ def connect_beamline(pvs: BeamlinePVs, timeout_s: float = 10.0) -> Beamline:
             filters_prefix=pvs.filters,
         ),
     )
-    wanted = {device.name: _signals(device) for device in beamline.devices()}
+    wait_for_connection(beamline, timeout_s, give_up=give_up)
+    return beamline
+
+
+def missing_pvs(beamline: Beamline) -> dict[str, list[str]]:
+    """Return the process variables that are not connected now, by device."""
+    missing = {
+        name: [pv for signal in signals for pv in _missing_pvs(signal)]
+        for name, signals in _wanted(beamline).items()
+    }
+    return {name: pvs for name, pvs in missing.items() if pvs}
+
+
+def wait_for_connection(
+    beamline: Beamline, timeout_s: float, *, give_up: threading.Event | None = None
+) -> None:
+    """Wait until every process variable answers, anew after its IOC was gone.
+
+    Parameters
+    ----------
+    beamline : Beamline
+        As `connect_beamline` made it.
+    timeout_s : float
+        Longest wait for all of them together.
+    give_up : Event, optional
+        Ends the wait at once when it is set.
+
+    Raises
+    ------
+    NotConnectedError
+        Names every process variable that did not answer, by device.
+    """
+    wanted = _wanted(beamline)
     signals = [signal for group in wanted.values() for signal in group]
     deadline_s = time.monotonic() + timeout_s
-    pause = threading.Event()
+    ended = give_up or threading.Event()
     # Signals connect in Channel Access threads; waiting for them one by one, in the
     # order of the list, would add up their timeouts.
     while not all(signal.connected for signal in signals):
-        if time.monotonic() > deadline_s:
+        if time.monotonic() > deadline_s or ended.wait(POLL_S):
             break
-        pause.wait(POLL_S)
-    missing = {
-        name: [pv for signal in signals for pv in _missing_pvs(signal)]
-        for name, signals in wanted.items()
-    }
-    missing = {name: pvs for name, pvs in missing.items() if pvs}
-    if missing:
+    if missing := missing_pvs(beamline):
         number = sum(len(pvs) for pvs in missing.values())
         tree = "; ".join(
             f"{name}: {_listed(pvs, len(wanted[name]))}"
             for name, pvs in missing.items()
         )
+        waited = "" if ended.is_set() else f" within {timeout_s:g} s"
         raise NotConnectedError(
-            f"{number} process variable(s) did not answer within {timeout_s:g} s:"
+            f"{number} process variable(s) did not answer{waited}:"
             f" {tree}. Check that the IOCs run, the names, and EPICS_CA_ADDR_LIST"
         )
     for device in beamline.devices():
@@ -116,7 +150,10 @@ def connect_beamline(pvs: BeamlinePVs, timeout_s: float = 10.0) -> Beamline:
                 f"{device.name} is connected but gave no values within"
                 f" {timeout_s:g} s: {error}"
             ) from error
-    return beamline
+
+
+def _wanted(beamline: Beamline) -> dict[str, list[Any]]:
+    return {device.name: _signals(device) for device in beamline.devices()}
 
 
 def _listed(names: list[str], number: int) -> str:

@@ -1,8 +1,13 @@
+import threading
 import time
 
 import pytest
 
-from devices.beamline import connect_beamline
+from devices.beamline import (
+    connect_beamline,
+    missing_pvs,
+    wait_for_connection,
+)
 from devices.errors import NotConnectedError
 
 
@@ -42,3 +47,17 @@ def test_a_device_that_is_missing_as_a_whole_is_named_once(simulated_beamline):
     with pytest.raises(NotConnectedError) as caught:
         connect_beamline(pvs, timeout_s=2.0)
     assert "rotation: all 20 of SIM:NO:ROT.*" in str(caught.value)
+
+
+def test_a_wait_that_is_given_up_tells_what_was_missing(simulated_beamline):
+    pvs = simulated_beamline.pvs.model_copy(update={"shutter": "SIM:NO:SHTR:"})
+    give_up = threading.Event()
+    give_up.set()
+    # Far longer than the test may take: only giving up ends it.
+    with pytest.raises(NotConnectedError, match="did not answer: .*SIM:NO:SHTR:STA"):
+        connect_beamline(pvs, timeout_s=3600.0, give_up=give_up)
+
+
+def test_nothing_is_missing_where_every_ioc_runs(beamline):
+    assert missing_pvs(beamline) == {}
+    wait_for_connection(beamline, 10.0)
