@@ -13,7 +13,7 @@ import queue
 import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import h5py
@@ -260,8 +260,8 @@ def measure_keeping_up(
     earlier, live = str(directory / "earlier"), str(directory / "live")
     worker = Worker(settings)
     worker.wait(lambda message: isinstance(message, WorkerReady))
-    writer(earlier, num_angles, earlier_rows, num_angles, 0.0).join()
-    written = {stream: stop for stream, stop, _, _ in drained(told)}
+    process = writer(earlier, num_angles, earlier_rows, num_angles, 0.0)
+    written = {stream: stop for stream, stop, _, _ in followed(process, told)}
 
     def tell_earlier(scan_id: str) -> float:
         announce(worker, scan_id, earlier, num_angles)
@@ -283,11 +283,7 @@ def measure_keeping_up(
     announce(worker, "live", live, num_frames)
     frames: list[tuple[float, int]] = []
     latest = 0.0
-    while process.is_alive() or not told.empty():
-        try:
-            stream, stop, late, when = told.get(timeout=0.5)
-        except queue.Empty:
-            continue
+    for stream, stop, late, when in followed(process, told):
         worker.inbox.put(FramesWritten("live", stream, 0, stop))
         if stream == "projections":
             frames.append((when, stop))
@@ -337,14 +333,15 @@ def measure_keeping_up(
     return found
 
 
-def drained(told) -> list[tuple[str, int, float, float]]:
-    """Return all that a writer that has ended told."""
-    found = []
+def followed(process, told) -> Iterator[tuple[str, int, float, float]]:
+    """Yield what a writer tells until it has ended and all is heard."""
     while True:
+        ended = not process.is_alive()
         try:
-            found.append(told.get(timeout=0.5))
+            yield told.get(timeout=0.5)
         except queue.Empty:
-            return found
+            if ended:
+                return
 
 
 def backlogs(

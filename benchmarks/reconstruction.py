@@ -366,7 +366,7 @@ def main() -> None:
     parser.add_argument("--keeping-up", action="store_true", help="nothing else")
     parser.add_argument("--seconds", type=float, default=120, help="of --keeping-up")
     parser.add_argument("--frames-per-s", type=float, default=5)
-    parser.add_argument("--earlier-rows", type=int, default=288)
+    parser.add_argument("--earlier-rows", type=int, default=480)
     parser.add_argument("--memory-limit-gib", type=float, default=8)
     parser.add_argument("--output", choices=("float32", "uint16"), default="uint16")
     parser.add_argument("--directory", type=Path, help="where large files may go")
