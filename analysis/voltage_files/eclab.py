@@ -1,6 +1,7 @@
 """EC-Lab text exports (.mpt and .txt): a header of known length, then one table."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,9 @@ _HEADER_LINES = re.compile(r"Nb header lines\s*:\s*(\d+)")
 _TIMES = ("time/s",)
 _VOLTAGES = ("Ewe/V", "<Ewe>/V", "Ewe-Ece/V", "Ecell/V")
 _CURRENTS = ("I/mA", "<I>/mA", "control/mA")
+_FIELD_WIDTH = 20  # of the table of settings in the header
+_MA_PER_UNIT = {"A": 1e3, "mA": 1.0, "nA": 1e-6, "pA": 1e-9}
+_MICROAMPERE = re.compile(r"[^\sA-Zmnp]A")  # the micro sign in any encoding, or u
 _CONTROL: dict[str, Control] = {
     "Chronopotentiometry": "galvanostatic",
     "Galvanostatic Cycling with Potential Limitation": "galvanostatic",
@@ -71,6 +75,10 @@ def read_eclab(path: Path, text: str) -> VoltageRecord:
     current_ma = column(_CURRENTS)
     step = column(("Ns",))
     cycle = column(("cycle number",))
+    asked_ma = _asked_ma(lines[:count], step)
+    if current_ma is None and asked_ma is not None and np.isfinite(asked_ma).all():
+        current_ma = asked_ma
+        notes.append("no current was exported; it is taken as the header sets it (Is)")
     technique = next((line.strip() for line in lines[2:6] if line.strip()), "")
     return VoltageRecord(
         time_s=time_s,
@@ -78,11 +86,44 @@ def read_eclab(path: Path, text: str) -> VoltageRecord:
         current_ma=np.full(len(time_s), np.nan) if current_ma is None else current_ma,
         step_id=None if step is None else step.astype(np.int64),
         cycle_count=None if cycle is None else cycle.astype(np.int64),
+        asked_ma=asked_ma,
         control=_CONTROL.get(technique, "unknown"),
         has_current=current_ma is not None,
         source=f"EC-Lab {technique}".strip(),
         notes=tuple(notes),
     )
+
+
+def _asked_ma(
+    header: Sequence[str], step: NDArray[np.float64] | None
+) -> NDArray[np.float64] | None:
+    """Return the current that the header sets for the sequence of each row, if any."""
+    settings = {
+        line[:_FIELD_WIDTH].strip(): [
+            line[at : at + _FIELD_WIDTH].strip()
+            for at in range(_FIELD_WIDTH, len(line), _FIELD_WIDTH)
+        ]
+        for line in header
+    }
+    if step is None or not np.isfinite(step).all():
+        return None
+    set_ma: dict[int, float] = {}
+    for number, value, unit in zip(
+        settings.get("Ns", ()),
+        settings.get("Is", ()),
+        settings.get("unit Is", ()),
+        strict=False,
+    ):
+        scale = 1e-3 if _MICROAMPERE.fullmatch(unit) else _MA_PER_UNIT.get(unit)
+        try:
+            current = float(value.replace(",", "."))
+        except ValueError:
+            continue
+        if number.isdecimal() and scale is not None:
+            set_ma[int(number)] = current * scale
+    if not set(step.astype(int)) <= set(set_ma):
+        return None
+    return np.array([set_ma[number] for number in step.astype(int)])
 
 
 def _numbers(path: Path, name: str, texts: list[str]) -> NDArray[np.float64]:

@@ -203,6 +203,53 @@ def test_bdf_labels_with_other_units_are_converted(tmp_path: Path) -> None:
     assert read.current_ma[0] == pytest.approx(1.0)
 
 
+def eclab(columns: str, rows: str, *settings: tuple[str, ...]) -> bytes:
+    """Return an EC-Lab export with a table of settings, 20 characters a field."""
+    header = ["", "Chronopotentiometry", ""]
+    header += ["".join(f"{field:20s}" for field in line) for line in settings]
+    count = len(header) + 3
+    text = "\r\n".join(
+        ["EC-Lab ASCII FILE", f"Nb header lines : {count}", *header, columns, rows]
+    )
+    return text.encode("latin-1")
+
+
+SET = (("Ns", "0", "1"), ("Is", "0.000", "-8,400"), ("unit Is", "mA", "\u00b5A"))
+
+
+def test_eclab_says_which_current_was_set(tmp_path: Path) -> None:
+    path = tmp_path / "cp.mpt"
+    path.write_bytes(
+        eclab("time/s\tEwe/V\tI/mA\tNs", "0\t0\t1e-5\t0\n1\t-1\t-8.3e-3\t1\n", *SET)
+    )
+    read = read_voltage_file(path)
+    assert read.asked_ma is not None
+    assert read.asked_ma.tolist() == pytest.approx([0.0, -8.4e-3])
+    assert read.current_ma.tolist() == [1e-5, -8.3e-3]
+    assert [step.current_ma for step in find_steps(read)][0] == 0.0
+
+
+def test_eclab_without_a_current_takes_what_was_set(tmp_path: Path) -> None:
+    path = tmp_path / "cp.mpt"
+    path.write_bytes(eclab("time/s\tEwe/V\tNs", "0\t0\t0\n1\t-1\t1\n", *SET))
+    read = read_voltage_file(path)
+    assert read.has_current
+    assert read.current_ma.tolist() == pytest.approx([0.0, -8.4e-3])
+    assert "as the header sets it" in read.notes[0]
+
+
+@pytest.mark.parametrize("unit", ["", "furlong"])
+def test_eclab_with_a_setting_nobody_knows_asks_for_nothing(
+    tmp_path: Path, unit: str
+) -> None:
+    path = tmp_path / "cp.mpt"
+    unknown = (*SET[:2], ("unit Is", "mA", unit))
+    path.write_bytes(eclab("time/s\tEwe/V\tNs", "0\t0\t0\n1\t-1\t1\n", *unknown))
+    read = read_voltage_file(path)
+    assert read.asked_ma is None
+    assert not read.has_current
+
+
 def test_eclab_with_decimal_commas_and_gzip(tmp_path: Path) -> None:
     path = tmp_path / "cp.mpt"
     text = (
