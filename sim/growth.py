@@ -163,8 +163,9 @@ class CrackNetwork:
         """Return the cracks' volume in a flat, unchipped pellet."""
         cracks = self.lay(growth, self.sample)
         inside = self.sample.disc[cracks.columns]
-        parts = np.einsum("cr,c,r->", cracks.cover, inside, self.sample.disc_rows)
-        return float(parts) * self.sample.pitch_um**3 * self.sample.row_step
+        rows = self.sample.disc_rows * self.sample.rows_each.astype(np.float32)
+        parts = np.einsum("cr,c,r->", cracks.cover, inside, rows)
+        return float(parts) * self.sample.pitch_um**3
 
     def crossing_um(self) -> float:
         """Return how far the first crack has grown when it crosses the pellet."""
@@ -183,8 +184,8 @@ class CrackNetwork:
         inside = self.sample.disc[cracks.columns][:, None] * self.sample.disc_rows
         with np.errstate(divide="ignore", invalid="ignore"):
             area = np.where(cracks.cover > 0, cracks.cover / cracks.wide_um, 0.0)
-        cell_um3 = self.sample.pitch_um**3 * self.sample.row_step
-        return float((area * inside).sum(dtype=np.float64)) * cell_um3
+        area_of_rows = (area * inside).sum(axis=0, dtype=np.float64)
+        return float(area_of_rows @ self.sample.rows_each) * self.sample.pitch_um**3
 
     def lay(
         self,

@@ -30,6 +30,9 @@ class Lattice:
         Number of the first row in the frame of the detector.
     row_step : int
         Rows from one to the next; more than 1 in a sample of a larger lattice.
+    rows_each : numpy.ndarray
+        (rows,) how many rows each stands for in a sum over the pellet: those of a
+        sample between its faces stand for all that are nearest to them.
     depth_um : numpy.ndarray
         (rows,) depth of each row's centre below the top face.
     disc : numpy.ndarray
@@ -43,6 +46,7 @@ class Lattice:
     width: int
     first_row: int
     row_step: int
+    rows_each: np.ndarray
     depth_um: np.ndarray
     disc: np.ndarray
     disc_rows: np.ndarray
@@ -76,6 +80,7 @@ class Lattice:
             width=2 * half + 1,
             first_row=first,
             row_step=1,
+            rows_each=np.ones(len(depth)),
             depth_um=depth * pitch_um,
             disc=disc.astype(np.float32).ravel(),
             disc_rows=np.clip(bottom - top, 0, 1).astype(np.float32),
@@ -105,13 +110,21 @@ class Lattice:
             self,
             first_row=self.first_row + start,
             row_step=step,
+            rows_each=self.rows_each[chosen].copy(),
             # In one piece, or compiled loops are compiled again for rows apart.
             depth_um=self.depth_um[chosen].copy(),
             disc_rows=self.disc_rows[chosen].copy(),
         )
 
-    def sample(self, voxels: int) -> "Lattice":
+    def sample(self, voxels: int, least_rows: int = 24) -> "Lattice":
         """Return evenly spaced rows, few enough to hold about so many voxels."""
         step = max(1, ceil(self.num_rows * self.width**2 / voxels))
-        step = min(step, max(1, self.num_rows // 24))
-        return self.rows(step // 2, self.num_rows, step)
+        step = min(step, max(1, self.num_rows // least_rows))
+        if step == 1:
+            return self
+        chosen = self.rows(step // 2, self.num_rows, step)
+        whole = np.flatnonzero(chosen.disc_rows == 1)
+        apart = np.abs(self.depth_um[:, None] - chosen.depth_um[whole])
+        rows_each = np.zeros(chosen.num_rows)
+        np.add.at(rows_each, whole[apart.argmin(axis=1)], self.disc_rows)
+        return replace(chosen, rows_each=rows_each)

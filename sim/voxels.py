@@ -87,34 +87,33 @@ class CellVoxels:
     body: np.ndarray
     shards: np.ndarray | None
 
-    @property
-    def voxel_um3(self) -> float:
-        """Volume that one voxel stands for."""
-        return self.lattice.pitch_um**3 * self.lattice.row_step
-
     def crack_volume_um3(self) -> float:
         """Return the volume of the cracks."""
-        return float(self.cracks.cover.sum(dtype=np.float64)) * self.voxel_um3
+        return self._sum_um3(self.cracks.cover)
 
     def totals(self) -> "Totals":
         """Return the sums over these voxels."""
         cover, wide = self.cracks.cover, self.cracks.wide_um
         area = np.divide(cover, wide, out=np.zeros_like(cover), where=cover > 0)
         covered = cover > 0
+        each = np.broadcast_to(self.lattice.rows_each, cover.shape)
         widths, _ = np.histogram(
             wide[covered].clip(0, WIDTH_EDGES_UM[-1]),
             bins=WIDTH_EDGES_UM,
-            weights=cover[covered].astype(np.float64),
+            weights=cover[covered] * each[covered],
         )
         return Totals(
             crack_volume_um3=self.crack_volume_um3(),
-            crack_area_um2=float(area.sum(dtype=np.float64)) * self.voxel_um3,
-            width_volume_um3=widths * self.voxel_um3,
-            filled_volume_um3=(
-                float(self.filled.sum(dtype=np.float64)) * self.voxel_um3
-            ),
-            body_volume_um3=float(self.body.sum(dtype=np.float64)) * self.voxel_um3,
+            crack_area_um2=self._sum_um3(area),
+            width_volume_um3=widths * self.lattice.pitch_um**3,
+            filled_volume_um3=self._sum_um3(self.filled),
+            body_volume_um3=self._sum_um3(self.body),
         )
+
+    def _sum_um3(self, parts: np.ndarray) -> float:
+        """Return the volume of (columns, rows) parts of voxels."""
+        rows = parts.sum(axis=0, dtype=np.float64)
+        return float(rows @ self.lattice.rows_each) * self.lattice.pitch_um**3
 
 
 @dataclass(frozen=True)
@@ -305,9 +304,10 @@ class CellShaper:
         """Return the level at which the cracks hold the lithium there is."""
         voxels = self.voxels(shape, self.network.precise)
         lithium_um3 = lithium_in_cracks_um3(self.settings, shape.state)
-        wanted = lithium_um3 / voxels.voxel_um3
-        cover, rank = voxels.cracks.cover, voxels.cracks.rank_um
         pitch = voxels.lattice.pitch_um
+        wanted = lithium_um3 / pitch**3
+        cover = voxels.cracks.cover * voxels.lattice.rows_each.astype(np.float32)
+        rank = voxels.cracks.rank_um
         low, high = -2 * pitch, 2 * float(rank.max(initial=1.0))
         if _filled_sum(cover, rank, high, pitch) <= wanted:
             return high
