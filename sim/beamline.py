@@ -1,20 +1,30 @@
 """Start and stop the simulated beamline; no ophyd, no caproto in this process."""
 
 import json
+import logging
+import multiprocessing
 import os
 import selectors
+import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from devices.pvs import BeamlinePVs, simulated_pvs
+from sim.faults import STRIKE
 from sim.settings import SimulationSettings
 
+log = logging.getLogger(__name__)
+
 _LOOPBACK = "127.0.0.1"
+# Name of the process in which this program analyses.
+_WORKER = "analysis-worker"
 # The paper's cell takes minutes to prepare, and the first start compiles.
 START_TIMEOUT_S = 900.0
 _LOG_TAIL_LINES = 15
@@ -81,6 +91,9 @@ class SimulatedBeamline:
         What the virtual cell was, scan by scan.
     log_file : Path
         What the process printed.
+    victims : dict
+        How each fault that strikes this program does so, by its name; a program that
+        runs a Tiled server adds ``tiled_death``.
     """
 
     def __init__(
@@ -98,6 +111,11 @@ class SimulatedBeamline:
         self._directory = directory
         self._prefix = prefix
         self._process: subprocess.Popen[bytes] | None = None
+        self._listener: threading.Thread | None = None
+        self.victims: dict[str, Callable[[], None]] = {
+            "worker_death": _kill_worker,
+            "power_cut": _kill_this_program,
+        }
 
     @classmethod
     def start(
@@ -173,10 +191,40 @@ class SimulatedBeamline:
             )
         try:
             self._send(json.dumps(request).encode() + b"\n")
-            self._wait_ready(timeout_s)
+            said = self._wait_ready(timeout_s)
         except BaseException:
             self.stop()
             raise
+        self._listener = threading.Thread(
+            target=self._listen,
+            args=(self._process, said),
+            name="simulated faults",
+            daemon=True,
+        )
+        self._listener.start()
+
+    def _listen(self, process: "subprocess.Popen[bytes]", said: bytes) -> None:
+        """Let faults of this program strike as the IOC asks for them."""
+        if process.stdout is None:
+            raise RuntimeError("the simulated beamline has no pipe")
+        while True:
+            *lines, said = said.split(b"\n")
+            for line in lines:
+                order, _, name = line.decode().partition(" ")
+                if order == STRIKE:
+                    self._strike(name)
+            chunk = os.read(process.stdout.fileno(), 4096)
+            if not chunk:
+                return
+            said += chunk
+
+    def _strike(self, name: str) -> None:
+        log.warning("fault injected: %s", name)
+        victim = self.victims.get(name)
+        if victim is None:
+            log.warning("fault %s: nothing of that kind runs here", name)
+        else:
+            victim()
 
     def _send(self, line: bytes) -> None:
         process = self._process
@@ -188,7 +236,7 @@ class SimulatedBeamline:
         except BrokenPipeError:
             pass  # it died; the wait for its ready line says why
 
-    def _wait_ready(self, timeout_s: float) -> None:
+    def _wait_ready(self, timeout_s: float) -> bytes:
         process = self._process
         if process is None or process.stdout is None:
             raise RuntimeError("the simulated beamline is not running")
@@ -210,6 +258,7 @@ class SimulatedBeamline:
                         f"its log, {self.log_file}, ends:\n{self._log_tail()}"
                     )
                 seen += chunk
+        return seen
 
     def _log_tail(self) -> str:
         text = self.log_file.read_text(errors="replace")
@@ -220,17 +269,21 @@ class SimulatedBeamline:
         process, self._process = self._process, None
         if process is None:
             return
-        for pipe in (process.stdin, process.stdout):
-            if pipe is not None:
-                try:
-                    pipe.close()
-                except BrokenPipeError:
-                    pass  # closing flushes: it was dead already
+        if process.stdin is not None:
+            try:
+                process.stdin.close()
+            except BrokenPipeError:
+                pass  # closing flushes: it was dead already
         try:
             process.wait(_STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        listener, self._listener = self._listener, None
+        if listener is not None and listener is not threading.current_thread():
+            listener.join(_STOP_TIMEOUT_S)
+        if process.stdout is not None:
+            process.stdout.close()
 
     def __enter__(self) -> Self:
         """Return this beamline, running."""
@@ -244,3 +297,15 @@ class SimulatedBeamline:
     ) -> None:
         """Stop the process."""
         self.stop()
+
+
+def _kill_worker() -> None:
+    workers = [p for p in multiprocessing.active_children() if p.name == _WORKER]
+    for worker in workers:
+        worker.kill()
+    if not workers:
+        log.warning("fault worker_death: no analysis worker runs here")
+
+
+def _kill_this_program() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)

@@ -21,7 +21,14 @@ FAULTS: dict[str, str] = {
     "short_circuit": "a metallic path shorts the cell: the voltage collapses",
     "soft_short": "a leaky path takes most of the current",
     "ioc_death": "the IOC process dies without a word",
+    "worker_death": "the analysis worker is killed",
+    "tiled_death": "the Tiled server is stopped",
+    "power_cut": "the program that started the simulation is killed",
 }
+PROGRAM_FAULTS = ("worker_death", "tiled_death", "power_cut")
+"""Those that strike the program which started the simulation, not the IOC."""
+STRIKE = "strike"
+"""First word of the line by which the IOC asks for one of them."""
 
 _WHEN = re.compile(
     r"^(?P<kind>half_cycle|scan):(?P<number>\d+)(?:\+(?P<fraction>0?\.\d+|0|1(?:\.0*)?))?$"

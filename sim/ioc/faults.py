@@ -12,7 +12,7 @@ from typing import Any
 from caproto import SkipWrite
 from caproto.server import PVGroup, pvproperty
 
-from sim.faults import FAULTS, PlannedFault, parse_fault
+from sim.faults import FAULTS, PROGRAM_FAULTS, STRIKE, PlannedFault, parse_fault
 from sim.ioc.camera import PcoCamera
 from sim.ioc.hdf5_plugin import Hdf5Plugin
 from sim.ioc.motor import MotorRecord
@@ -121,13 +121,16 @@ class FaultsIOC:
                 return self._shutter.stuck_open
             case "beam_dump":
                 return self._world.ring.is_dumped_at(self._world.clock.now())
-            case _:  # top_up, ioc_death: over as soon as they strike
+            case _:  # top_up, ioc_death, …: over as soon as they strike
                 return False
 
     async def _inject(self, name: str) -> None:
         log.warning("fault injected: %s", name)
         if name in _INSTRUMENT:
             setattr(self._world.instrument.faults, _INSTRUMENT[name], True)
+            return
+        if name in PROGRAM_FAULTS:
+            print(f"{STRIKE} {name}", flush=True)
             return
         now_s = self._world.clock.now()
         match name:

@@ -1,5 +1,6 @@
 """The simulation's process: it starts, says why it does not, and leaves no orphan."""
 
+import json
 import os
 import signal
 import subprocess
@@ -89,6 +90,47 @@ beamline = SimulatedBeamline.start(settings, Path(sys.argv[2]))
 print(beamline.pid, flush=True)
 threading.Event().wait()
 """
+
+
+DOOMED = """
+import multiprocessing, sys, threading, time
+from pathlib import Path
+from sim.beamline import SimulatedBeamline
+from sim.settings import SimulationSettings
+if __name__ == "__main__":
+    worker = multiprocessing.get_context("spawn").Process(
+        target=time.sleep, args=(600,), name="analysis-worker", daemon=True
+    )
+    worker.start()
+    settings = SimulationSettings.model_validate_json(sys.argv[1])
+    beamline = SimulatedBeamline.start(settings, Path(sys.argv[2]))
+    print(beamline.pid, flush=True)
+    worker.join()
+    print("worker", worker.exitcode, flush=True)
+    threading.Event().wait()
+"""
+
+
+def test_faults_of_the_program_strike_it_and_are_remembered(tmp_path: Path) -> None:
+    faults = ("tiled_death@t=0", "worker_death@t=1", "power_cut@t=600")
+    settings = SETTINGS.model_copy(update={"faults": faults, "clock_factor": 100.0})
+    script = tmp_path / "doomed.py"
+    script.write_text(DOOMED)
+    program = subprocess.Popen(
+        [sys.executable, str(script), settings.model_dump_json(), str(tmp_path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.getcwd()},
+    )
+    said, errors = program.communicate(timeout=60)
+    server, worker = said.splitlines()
+    assert worker == f"worker {-signal.SIGKILL}"
+    assert "tiled_death: nothing of that kind runs here" in errors
+    assert program.returncode == -signal.SIGKILL
+    wait_for(lambda: not psutil.pid_exists(int(server)))
+    kept = json.loads((tmp_path / "cell.json").read_text())
+    assert kept["struck_faults"] == list(faults)
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
