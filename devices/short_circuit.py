@@ -375,10 +375,7 @@ class ShortCircuitRules:
             return
         if self._collapsed_s is None:
             self._collapsed_s = time_s
-            self._collapses = 0
-        self._collapses += 1
-        lasting = time_s - self._collapsed_s >= wait_s
-        if lasting and (self._collapses >= 2 or settings.persistence_s == 0):
+        if time_s - self._collapsed_s >= wait_s:  # never the first sample, if above 0
             self._raise(
                 raised,
                 "hard_short",
@@ -492,7 +489,6 @@ class ShortCircuitRules:
         self._seen_onset: list[tuple[float, float]] = []
         self._onset_whole = False
         self._collapsed_s: float | None = None
-        self._collapses = 0
         self._source_fault_s: float | None = None
         self._source_faults = 0
         self._wrong_since_s: float | None = None

@@ -58,13 +58,17 @@ class Bench:
         self.outcome = outcome
         self.ended.set()
 
-    def feed(self, numbers: range, voltage_v: float = 0.08) -> None:
-        self.watch.samples(block(numbers, voltage_v))
+    def feed(
+        self, numbers: range, voltage_v: float = 0.08, current_ma: float = CURRENT_MA
+    ) -> None:
+        self.watch.samples(block(numbers, voltage_v, current_ma))
 
 
-def block(numbers: range, voltage_v: float = 0.08) -> np.ndarray:
+def block(
+    numbers: range, voltage_v: float = 0.08, current_ma: float = CURRENT_MA
+) -> np.ndarray:
     rows = [
-        (n, 1.8e9 + 0.1 * n, voltage_v, CURRENT_MA, CURRENT_MA * 1e-4 * (n - 5), 1.0)
+        (n, 1.8e9 + 0.1 * n, voltage_v, current_ma, current_ma * 1e-4 * (n - 5), 1.0)
         for n in numbers
     ]
     return np.array(rows, dtype=float).ravel()
@@ -83,6 +87,15 @@ def test_blocks_that_overlap_give_each_sample_once() -> None:
     assert bench.outcome.samples_missing == 0
     assert bench.outcome.warnings == ()
     assert bench.outcome.integrated_charge_c == pytest.approx(CURRENT_MA * 0.03)
+
+
+def test_the_relay_is_opened_when_the_instrument_says_that_it_has_ended() -> None:
+    bench = Bench()
+    bench.feed(range(5, 100))
+    bench.watch.finished("Running", "None", 0.0, 0.0)
+    assert bench.opened == 0
+    bench.watch.finished("Done", "Elapsed", CURRENT_MA * 0.1, 100.0)
+    assert bench.opened == 1
 
 
 def test_samples_that_never_came_are_counted_and_said() -> None:
@@ -131,17 +144,37 @@ def test_a_soft_short_may_ask_for_a_tomogram() -> None:
     assert judged.resumable
 
 
-def test_an_instrument_that_does_not_end_is_stopped() -> None:
+def test_a_soft_short_is_by_default_only_noted() -> None:
     bench = Bench()
-    bench.feed(range(5, 5 + 1000))
+    bench.feed(range(5, 205))
+    bench.feed(range(205, 320), voltage_v=0.05)
     assert bench.opened == 0
-    bench.feed(range(1005, 1100))
-    assert bench.opened > 0
-    bench.watch.finished("Done", "Relay", CURRENT_MA * 0.109, 109.0)
+    bench.watch.finished("Done", "Elapsed", CURRENT_MA * 0.1, 100.0)
     assert bench.outcome is not None
-    assert "instead of ending" in bench.outcome.fault or "were asked" in (
-        bench.outcome.fault
-    )
+    assert [alarm.kind for alarm in bench.outcome.alarms] == ["soft_short"]
+    assert (bench.outcome.acted_on, bench.outcome.fault) == (None, "")
+
+
+@pytest.mark.parametrize(
+    ("current_ma", "tripped_at", "fault"),
+    [
+        # 2 % more charge than asked: after 102 s of 100
+        (CURRENT_MA, 1025, "C were asked"),
+        # 5 % less current, which is within its tolerance: after 105 s
+        (0.95 * CURRENT_MA, 1055, "instead of ending"),
+    ],
+)
+def test_an_instrument_that_does_not_end_is_stopped(
+    current_ma: float, tripped_at: int, fault: str
+) -> None:
+    bench = Bench()
+    bench.feed(range(5, tripped_at - 2), current_ma=current_ma)
+    assert bench.opened == 0
+    bench.feed(range(tripped_at - 2, tripped_at + 3), current_ma=current_ma)
+    assert bench.opened > 0
+    bench.watch.finished("Done", "Relay", CURRENT_MA * 0.105, 105.0)
+    assert bench.outcome is not None
+    assert fault in bench.outcome.fault
 
 
 def test_a_guard_that_fails_opens_the_relay() -> None:

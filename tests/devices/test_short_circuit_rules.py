@@ -139,8 +139,9 @@ def test_hard_shorts_are_found_within_a_sample_and_the_persistence(count: int) -
 @FEW_OR_MANY
 def test_hard_shorts_as_the_current_begins_are_found_as_soon(count: int) -> None:
     rng = np.random.default_rng(13)
-    for _ in range(count):
-        short_at = int(rng.integers(0, 50))  # within settle_s
+    for number in range(count):
+        # within settle_s, and every other one with the very first sample
+        short_at = int(rng.integers(0, 50)) if number % 2 else 0
         alarms, time_s = cycled(Cell(rng), 600.0, 10.0, short_at)
         check_found(alarms, time_s[short_at])
 
@@ -264,3 +265,15 @@ def test_an_alarm_carries_what_it_rests_on() -> None:
     assert alarm.samples[-1][1] == 0.0
     assert alarm.samples[0][1] > 0.01
     assert alarm.end_s == pytest.approx(59.9)
+
+
+def test_an_open_relay_within_a_step_is_neither_a_short_nor_an_open_circuit() -> None:
+    time_s, voltage_v = healthy(np.random.default_rng(15), 60.0)
+    rules = ShortCircuitRules(GuardSettings())
+    rules.begin(CURRENT_MA)
+    for t, v in zip(time_s, voltage_v, strict=True):
+        closed = t < 30
+        rules.feed(
+            float(t), float(v) * closed, CURRENT_MA if closed else 0.0, bool(closed)
+        )
+    assert rules.alarms == ()
