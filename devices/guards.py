@@ -111,7 +111,10 @@ class SignalGuard(Guard):
     def _changed(self, value: Any = None, **_kwargs: Any) -> None:
         if value is None or not self.watching:
             return
-        error = self._judge(value)
+        try:
+            error = self._judge(value)
+        except Exception as failed:  # noqa: BLE001 - a guard that fails guards nothing
+            error = DeviceError(f"{self.name} cannot judge {value!r}: {failed}")
         if error is not None:
             self.trip(error)
 
@@ -139,7 +142,7 @@ class PeriodicGuard(Guard):
             while not released.wait(WATCH_PERIOD_S) and self.watching:
                 try:
                     error = self.check()
-                except OSError as failed:
+                except Exception as failed:  # noqa: BLE001 - it would guard no more
                     error = DeviceError(f"{self.name}: {failed}")
                 if error is not None:
                     self.trip(error)

@@ -59,6 +59,7 @@ class SignalStatus(DeviceStatus):
         self._refused = refused
         self._ending = threading.Lock()
         self._over = False
+        self._seen: Any = "nothing"
         self._ended = threading.Event()
         signal.subscribe(self._changed, run=run)
         threading.Thread(
@@ -76,6 +77,7 @@ class SignalStatus(DeviceStatus):
     def _changed(self, value: Any = None, **_kwargs: Any) -> None:
         if value is None:
             return
+        self._seen = value
         if self._wanted(value):
             self._end(None)
         elif self._refused is not None and self._refused(value):
@@ -102,10 +104,11 @@ class SignalStatus(DeviceStatus):
                 self._too_late()
 
     def _too_late(self) -> None:
+        # What was seen last: to read now could block, or fail and end nothing.
         self._end(
             DeviceError(
                 f"{self.device.name}: waited {self._timeout_s:g} s for {self._what};"
-                f" {self._signal.pvname} reads {self._signal.value!r}: check the"
+                f" {self._signal.pvname} reads {self._seen!r}: check the"
                 " device and its IOC"
             )
         )

@@ -7,7 +7,9 @@ import event_model
 import h5py
 import numpy as np
 import pytest
+from bluesky.suspenders import SuspendFloor
 from bluesky.utils import RunEngineInterrupted
+from ophyd import Signal
 
 from devices.camera import DATASETS
 from devices.errors import (
@@ -334,7 +336,12 @@ def test_darks_and_flats_are_used_again_as_the_policy_says(
 
 
 def test_flats_before_and_after_get_a_file_each(RE, docs, beamline, plan, raw_files):
+    commands = set()
+    RE.msg_hook = lambda message: commands.add(message.command)
     assert RE(plan(flats="both")).exit_status == "success"
+    # Nothing of a scan may be replayed, nor monitored: a suspension doubles monitors.
+    assert not commands & {"checkpoint", "monitor", "install_suspender", "pause"}
+    assert "clear_checkpoint" in commands
     (start,) = docs.of("start")
     after = raw_files["flats"].with_name("scan_0002_00_flats_after.h5")
     assert start["raw_files"]["flats_after"] == str(after)
@@ -380,6 +387,43 @@ def test_a_pause_ends_the_scan_instead_of_replaying_it(RE, docs, beamline, plan)
     assert "ended by a pause" in stop["reason"]
     assert len([d for d in docs.of("descriptor") if d["name"] == "projections"]) == 1
     assert_safe(beamline)
+
+
+@pytest.mark.slow
+def test_a_suspender_ends_the_scan_instead_of_replaying_it(RE, docs, beamline, plan):
+    beam = Signal(name="beam", value=1)
+    beam.put(1)
+    RE.install_suspender(SuspendFloor(beam, 0.5))
+    when_frames_flow(beamline, lambda: beam.put(0))
+    with pytest.raises(RunEngineInterrupted):
+        RE(plan())
+    (stop,) = docs.of("stop")
+    assert stop["exit_status"] != "success"
+    assert len([d for d in docs.of("descriptor") if d["name"] == "projections"]) == 1
+    assert_safe(beamline)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "module", ["bluesky.consolidators", "bluesky_tiled_plugins.writing.consolidators"]
+)
+def test_both_consolidators_stack_the_frames(good, module):
+    consolidators = pytest.importorskip(
+        module, reason="needs the extra tiled", exc_type=ImportError
+    )
+    docs, _raw_files = good
+    for name, number in zip(KEYS, (5, 6, 180), strict=True):
+        descriptor = docs.stream(name)
+        (resource,) = [
+            doc
+            for doc in docs.of("stream_resource")
+            if doc["data_key"] == "camera_image" and doc["uri"].endswith(f"_{name}.h5")
+        ]
+        stack = consolidators.consolidator_factory(resource, descriptor)
+        for doc in docs.of("stream_datum"):
+            if doc["stream_resource"] == resource["uid"]:
+                stack.consume_stream_datum(doc)
+        assert stack.shape == (number, 112, 160)
 
 
 def test_a_halt_stops_the_camera_at_the_next_safe_state(RE, beamline, plan):
