@@ -207,6 +207,21 @@ def test_a_dead_ioc_ends_the_step_with_what_was_counted(
     assert "check it at the cell" in judged.fault
 
 
+def test_after_a_trip_no_beat_keeps_an_unconfirmed_relay_closed() -> None:
+    bench = Bench(guard=GuardSettings(stale_after_s=30.0))
+    bench.feed(range(5, 100))
+    bench.watch.stopped()
+    bench.watch.start()
+    pause = threading.Event()
+    for _ in range(500):
+        if bench.opened >= 5:  # it goes on trying
+            break
+        pause.wait(0.02)
+    bench.watch.finished("Done", "Relay", 0.0, 0.0)
+    assert bench.opened >= 5
+    assert bench.beats == 0
+
+
 def test_the_heart_beats_while_samples_come() -> None:
     bench = Bench(guard=GuardSettings(stale_after_s=30.0))
     bench.watch.start()

@@ -6,6 +6,8 @@ import time
 
 import pytest
 
+from orchestrator.results import read_rows
+
 pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.timeout(400)]
 
 PARTS = (0.25, 0.75)
@@ -115,6 +117,11 @@ def test_parts_an_event_and_a_rule_pass_each_charge_once_through_kills(bench):
     # half-cycle 2 may have begun before the first tomogram of 1 was measured
     assert labels[4:] in (["1.5", "1.75", "2"], ["1.25", "1.5", "1.75", "2"])
     assert "done: all" in (bench.directory / "output.txt").read_text()
+    # what ended as planned in this session says what the cell's resistance was
+    rows = read_rows(bench.layout.results_dir / "measurements.csv")
+    known = {row["label"]: row["interrupt_resistance_ohm"] for row in rows}
+    assert known["0"] is None
+    assert known["2"] > 0
 
 
 def test_a_rule_ends_the_experiment_as_done_and_resume_respects_it(bench):
