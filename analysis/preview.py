@@ -20,6 +20,9 @@ from analysis.binning import binned, binned_column
 from analysis.filters import angle_weights, ramp_filter, window
 
 MAX_COLUMNS, MIN_COLUMNS = 640, 64
+UNSEEN_PX = 0.25
+"""Of the binned frames: so far off, a preview need not be drawn anew."""
+
 SHOWN_QUANTILES = (0.005, 0.995)
 SCALE_BARS_UM = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 
@@ -77,6 +80,7 @@ class PreviewStack:
         self._pixel_size_um = pixel_size_um * self.binning
         self._filtered = np.zeros((num_angles, self._height, self._width), np.int16)
         self._scale = np.zeros(num_angles, np.float32)
+        self._drawn: _Drawn | None = None
         self._padded = 2 * self._width
         response = ramp_filter(self._padded) * window(self._padded, "hann")
         self._response = response[: self._padded // 2 + 1].astype(np.float32)
@@ -102,6 +106,9 @@ class PreviewStack:
     ) -> OrthogonalSlices:
         """Back-project the three planes from the frames that are in.
 
+        Frames that an earlier look has summed up are not summed up again, unless the
+        axis or the angles have changed by more than `UNSEEN_PX` since.
+
         Parameters
         ----------
         angles_deg : ndarray, shape (angle,)
@@ -109,16 +116,16 @@ class PreviewStack:
         rotation_axis_px : float
             Column before binning.
         """
-        weights = angle_weights(angles_deg) * self._scale / self.binning
-        weights = weights.astype(np.float32)
         axis = binned_column(rotation_axis_px, self.binning)
-        radians = np.deg2rad(angles_deg)
+        angles = np.asarray(angles_deg, np.float64)
+        drawn = self._drawn
+        if drawn is None or not drawn.stands_for(angles, axis):
+            drawn = self._drawn = _Drawn(angles, axis, self._height, self._width)
+        new = (self._scale > 0) & ~drawn.frames
+        weights = np.where(new, angle_weights(drawn.angles_deg) * self._scale, 0)
+        weights = (weights / self.binning).astype(np.float32)
+        radians = np.deg2rad(drawn.angles_deg)
         cos, sin = np.cos(radians), np.sin(radians)
-        planes = (
-            np.zeros((self._width, self._width), np.float32),
-            np.zeros((self._height, self._width), np.float32),
-            np.zeros((self._height, self._width), np.float32),
-        )
         threads = len(os.sched_getaffinity(0))
         parts = np.linspace(0, 1, threads + 1)
 
@@ -126,13 +133,42 @@ class PreviewStack:
             rows = (parts[index : index + 2] * self._height).astype(int)
             lines = (parts[index : index + 2] * self._width).astype(int)
             _back_project(
-                self._filtered, weights, cos, sin, axis, *planes, *rows, *lines
+                self._filtered,
+                weights,
+                cos,
+                sin,
+                drawn.axis_px,
+                *drawn.planes,
+                *rows,
+                *lines,
             )
 
         with ThreadPoolExecutor(threads) as pool:
             for _ in pool.map(part_of, range(threads)):
                 pass
-        return OrthogonalSlices(*planes, self._pixel_size_um)
+        drawn.frames |= new
+        return OrthogonalSlices(*map(np.copy, drawn.planes), self._pixel_size_um)
+
+
+class _Drawn:
+    """Planes as far as they are summed up: a later look adds the frames since."""
+
+    def __init__(
+        self, angles_deg: NDArray[np.float64], axis_px: float, height: int, width: int
+    ) -> None:
+        self.angles_deg, self.axis_px = angles_deg, axis_px
+        self.frames = np.zeros(len(angles_deg), bool)
+        self._radius = width / 2
+        self.planes = (
+            np.zeros((width, width), np.float32),
+            np.zeros((height, width), np.float32),
+            np.zeros((height, width), np.float32),
+        )
+
+    def stands_for(self, angles_deg: NDArray[np.float64], axis_px: float) -> bool:
+        """Whether another geometry would move nothing that can be seen."""
+        turned = np.deg2rad(np.abs(angles_deg - self.angles_deg).max()) * self._radius
+        return max(abs(axis_px - self.axis_px), turned) <= UNSEEN_PX
 
 
 def write_slices(slices: OrthogonalSlices, directory: Path, name: str) -> list[Path]:

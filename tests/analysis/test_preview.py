@@ -53,6 +53,33 @@ def test_half_a_scan_can_be_looked_at(oracle):
     assert np.isfinite(stack.slices(ANGLES, 66.0).xy).all()
 
 
+def test_a_later_look_adds_the_frames_since(oracle):
+    sinogram = oracle.phantom_sinogram(128, ANGLES, 66.0, scale=0.02)
+    stack = PreviewStack(180, 40, 128, 0.8)
+    early = []
+    for index in range(180):
+        stack.put(index, np.repeat(sinogram[index : index + 1], 40, axis=0))
+        if index in {40, 41, 120}:
+            early.append(stack.slices(ANGLES, 66.0).xy)
+    late = stack.slices(ANGLES, 66.0)
+    at_once = stack_of(oracle, rows=40).slices(ANGLES, 66.0)
+    # The last row of the one is like all rows of the other; sums in another order.
+    assert np.allclose(late.xz[39], at_once.xz[39], atol=1e-5 * np.ptp(late.xz))
+    assert not np.array_equal(early[0], early[1])
+    assert early[0].std() < early[2].std() < late.xy.std()
+
+
+def test_an_axis_that_is_found_elsewhere_is_drawn_anew(oracle):
+    stack = stack_of(oracle)
+    guessed = stack.slices(ANGLES, 66.2).xy
+    # A fifth of a pixel is not seen, and not worth seconds of work.
+    assert np.array_equal(stack.slices(ANGLES, 66.0).xy, guessed)
+    assert np.array_equal(stack.slices(ANGLES + 0.1, 66.0).xy, guessed)
+    found = stack.slices(ANGLES, 64.0).xy
+    assert np.array_equal(found, stack_of(oracle).slices(ANGLES, 64.0).xy)
+    assert not np.allclose(found, guessed, atol=0.1 * np.ptp(guessed))
+
+
 def test_pictures_have_a_common_grey_scale_and_a_scale_bar(oracle, tmp_path):
     files = write_slices(
         stack_of(oracle).slices(ANGLES, 66.0), tmp_path / "previews", "preview"
