@@ -147,7 +147,8 @@ class PreviewStack:
             for _ in pool.map(part_of, range(threads)):
                 pass
         drawn.frames |= new
-        return OrthogonalSlices(*map(np.copy, drawn.planes), self._pixel_size_um)
+        xy, xz, yz = (plane.copy() for plane in drawn.planes)
+        return OrthogonalSlices(xy, xz, yz, self._pixel_size_um)
 
 
 class _Drawn:
