@@ -21,6 +21,7 @@ from analysis.measurement.grey_levels import (
     find_levels,
     fit_level_field,
 )
+from analysis.measurement.interface_step import OpenFaces, with_interfaces
 from analysis.measurement.isolation import find_shards, find_solid, isolate_pellet
 from analysis.measurement.lithium import Lithium
 from analysis.measurement.new_cracks import find_new_cracks
@@ -62,6 +63,7 @@ def measure_tomogram(
     reference: Reference | None = None,
     lithium: Lithium | None = None,
     pictures_dir: Path | None = None,
+    open_faces: OpenFaces | None = None,
 ) -> TomogramMeasurement:
     """Measure a tomogram; what cannot be measured has a reason in the result.
 
@@ -77,6 +79,9 @@ def measure_tomogram(
         What has been plated, for the filling fraction.
     pictures_dir : Path, optional
         Where to write slices as PNG.
+    open_faces : callable, optional
+        Gives the phase-retrieved companion in which voids at the faces are measured;
+        without it they are looked for in the volume itself.
 
     Raises
     ------
@@ -101,12 +106,17 @@ def measure_tomogram(
         if reference.pristine_file is not None and settings.body == "pellet":
             pristine = read_pristine(reference.pristine_file)
             result = _registered(result, overview, pristine)
+        grey = (levels.low, levels.mean())
+        if pristine is not None:
+            grey = (pristine.grey_low, pristine.grey_high)
         if pictures_dir is not None:
-            grey = (levels.low, levels.mean())
-            if pristine is not None:
-                grey = (pristine.grey_low, pristine.grey_high)
             pictures = _pictures(volume, overview, body, grey, pictures_dir)
             result = replace(result, pictures=pictures)
+        if settings.body == "pellet":
+            result = with_interfaces(
+                result, volume, settings, open_faces,
+                front=overview.front, grey=grey, pictures_dir=pictures_dir,
+            )  # fmt: skip
         is_mask = overview.two_valued
         del overview  # as large as all that follows
         crack = measure_cracks(volume, body, levels, settings, is_mask=is_mask)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,7 @@ from analysis.rings import (
 )
 from analysis.rotation_axis import RotationAxis, find_rotation_axis, refine_axis
 from analysis.settings import AnalysisSettings, ReconstructionSettings
+from analysis.sinogram_store import SinogramStore
 from analysis.tomogram_file import TomogramWriter
 from analysis.volume import open_volume
 from analysis.zingers import remove_zingers
@@ -101,9 +103,14 @@ def find_axis(
         axis = binned_column(settings.rotation_axis_px, settings.binning)
     else:
         here = np.flatnonzero(ingest.store.received)
-        axis = find_rotation_axis(
-            lambda index: ingest.store.frame(int(here[index])), angles_deg[here]
-        )
+        try:
+            axis = find_rotation_axis(
+                lambda index: ingest.store.frame(int(here[index])), angles_deg[here]
+            )
+        except DataError as error:
+            raise DataError(
+                f"{ingest.name}: {len(here)} of {len(angles_deg)} projections: {error}"
+            ) from error
     if not 0 <= axis <= width - 1:
         raise DataError(
             f"{ingest.name}: rotation axis at {axis:g} px; it must lie on the "
@@ -141,8 +148,32 @@ def refined_axis(
     )
 
 
+class FramesIn(Protocol):
+    """A scan whose frames are in, as far as its reconstruction is concerned."""
+
+    @property
+    def name(self) -> str:
+        """What an error names."""
+        ...
+
+    @property
+    def store(self) -> SinogramStore:
+        """The sinograms."""
+        ...
+
+    @property
+    def counts(self) -> PixelCounts:
+        """Repaired and clamped pixels."""
+        ...
+
+    @property
+    def frames_without_air(self) -> int:
+        """Frames whose sides hold no air."""
+        ...
+
+
 def reconstruct(
-    ingest: ScanIngest,
+    ingest: FramesIn,
     angles_deg: NDArray[np.float64],
     rotation_axis_px: float,
     tomogram_file: Path,
@@ -155,8 +186,8 @@ def reconstruct(
 
     Parameters
     ----------
-    ingest : ScanIngest
-        Holds the sinograms.
+    ingest : FramesIn
+        Holds the sinograms; a `ScanIngest`.
     angles_deg : ndarray, shape (angle,)
         Of all projections that were promised.
     rotation_axis_px : float
@@ -378,6 +409,14 @@ def reconstruct_nxtomo(
                 pixel_size_um=pixel_size_um,
                 progress=progress,
             )
+            reconstructed = time.perf_counter()
+            row = None
+            if measure and pixel_size_um is not None:
+                row = _measured(
+                    ingest, scan.angles_deg, axis.column_px, result.tomogram_file,
+                    settings, pixel_size_um,
+                )  # fmt: skip
+            measured = time.perf_counter()
     seconds = {"normalise": normalised - begun, "axis": found - normalised}
     answer: dict[str, object] = asdict(result)
     answer |= {
@@ -396,18 +435,31 @@ def reconstruct_nxtomo(
     if pixel_size_um is None:
         answer["reason"] = "the file tells no pixel size; nothing was measured"
         return answer
+    answer["measurements"] = row
+    answer["seconds"] = seconds | result.seconds | {"measure": measured - reconstructed}
+    return answer
+
+
+def _measured(
+    ingest: ScanIngest,
+    angles_deg: NDArray[np.float64],
+    rotation_axis_px: float,
+    tomogram_file: Path,
+    settings: AnalysisSettings,
+    pixel_size_um: float,
+) -> dict[str, float | int | str | None]:
+    """Measure the tomogram while the sinograms are at hand, for its companion."""
+    from analysis.companion import companion_of
     from analysis.measure import measure_tomogram
 
-    measuring = time.perf_counter()
-    volume = open_volume(result.tomogram_file)
-    measured = measure_tomogram(
-        volume, settings.measurement, pictures_dir=out_dir / "pictures"
-    )
-    answer["measurements"] = measured.row()
-    answer["seconds"] = (
-        seconds | result.seconds | {"measure": time.perf_counter() - measuring}
-    )
-    return answer
+    return measure_tomogram(
+        open_volume(tomogram_file),
+        settings.measurement,
+        pictures_dir=tomogram_file.parent / "pictures",
+        open_faces=companion_of(
+            ingest, angles_deg, rotation_axis_px, tomogram_file, settings, pixel_size_um
+        ),
+    ).row()
 
 
 def _number(value: float) -> float | None:

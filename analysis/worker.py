@@ -10,6 +10,7 @@ import logging
 import os
 import queue
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -47,9 +48,12 @@ from analysis.settings import AnalysisSettings
 from analysis.volume import Hdf5Volume
 from analysis.zingers import remove_zingers
 
-NICENESS = 10
+NICENESS, ARITHMETIC_NICENESS = 10, 15
+"""Of the thread that takes frames in, and of the threads that reconstruct."""
+
 DATASET = "entry/data/data"
 TIMES = "entry/instrument/NDAttributes/NDArrayTimeStamp"
+PROCESS = "entry/reconstruction"
 READ_BYTES = 2**25
 """Of frames read at once; eight at most, so that previews come in time."""
 
@@ -188,6 +192,10 @@ def run_worker(inbox: Inbox, outbox: Outbox, settings: AnalysisSettings) -> None
         daemon=True,
     )
     listener.start()
+    if sys.platform == "linux":  # elsewhere a thread has no niceness of its own
+        # What is started from here on inherits it; the listener does not.
+        here = threading.get_native_id()
+        os.setpriority(os.PRIO_PROCESS, here, ARITHMETIC_NICENESS)
     analyst = _Analyst(outbox, settings)
     while (job := jobs.get()) is not None:
         analyst.work(job)
@@ -298,7 +306,11 @@ class _Listener:
             ready = ready and not all_in
         if not ready and at_end:
             missing = "flats" if ingest.darks.number else "darks"
-            raise DataError(f"{scan.about.scan_id}: no {missing} were taken")
+            file = getattr(scan.about, f"{missing}_file")
+            raise DataError(
+                f"{scan.about.scan_id}: no {missing} were taken: 0 frames of {DATASET} "
+                f"in {file} were told; a scan needs darks and flats"
+            )
         if ready and scan.waiting.get("projections", 0):
             start = scan.taken.get("projections", 0)
             for part in self._new_frames(scan, "projections"):
@@ -402,14 +414,17 @@ class _Analyst:
         self._settings = settings
         self._axis_px: float | None = None
 
-    def _jumped(self, axis_px: float) -> bool:
+    def _jumped(self, axis_px: float, tomogram_file: Path) -> bool:
         """Whether the axis is elsewhere than in the scan before: a sample that moved.
 
         The axis is fixed in the laboratory; what is found of it moves with the sample
         only if the sample moves while it turns, or the camera is knocked.
         """
+        before = self._axis_px
+        if before is None:  # a worker that was started anew, or the first scan
+            before = earlier_axis_px(tomogram_file)
         limit = self._settings.reconstruction.axis_jump_px
-        return self._axis_px is not None and abs(axis_px - self._axis_px) > limit
+        return before is not None and abs(axis_px - before) > limit
 
     def work(self, job: _Job) -> None:
         """Reconstruct and measure; report what came of it."""
@@ -431,7 +446,6 @@ class _Analyst:
         )
         refined = time.perf_counter()
         scan.seconds["axis"] += refined - begun
-        jumped = self._jumped(axis.column_px)
         result = reconstruct(
             scan.ingest,
             job.angles_deg,
@@ -443,10 +457,14 @@ class _Analyst:
                 StageProgress(about.scan_id, name, part)
             ),
         )
-        scan.ingest.close()
+        if self._settings.reconstruction.interface_phase is None:
+            scan.ingest.close()
         reconstructed = time.perf_counter()
+        jumped = self._jumped(result.rotation_axis_px, about.tomogram_file)
+        self._axis_px = result.rotation_axis_px
         stage[0] = "measure"
         self._outbox.put(StageProgress(about.scan_id, "measure", 0.0))
+        from analysis.companion import companion_of
         from analysis.measure import Lithium, measure_tomogram
         from analysis.measurement.reference import Reference
 
@@ -461,13 +479,20 @@ class _Analyst:
                     net_um3=about.lithium_volume_net_um3,
                 ),
                 pictures_dir=about.preview_dir,
+                open_faces=companion_of(
+                    scan.ingest,
+                    job.angles_deg,
+                    axis.column_px,
+                    about.tomogram_file,
+                    self._settings,
+                    about.pixel_size_um,
+                ),
             )
         if measured.body is not None:
             measured.write(result_file(about.tomogram_file))
         self._outbox.put(StageProgress(about.scan_id, "measure", 1.0))
         end = time.perf_counter()
         seconds = scan.seconds | result.seconds | {"measure": end - reconstructed}
-        self._axis_px = axis.column_px
         row: dict[str, float | int | str | None] = {
             "rotation_axis_px": round(result.rotation_axis_px, 3),
             "rotation_axis_sd_px": _rounded(axis.spread_px),
@@ -507,6 +532,25 @@ def earlier_results(tomogram_file: Path) -> tuple[Path | None, Path | None]:
         if file.name < here
     )
     return (earlier[0], earlier[-1]) if earlier else (None, None)
+
+
+def earlier_axis_px(tomogram_file: Path) -> float | None:
+    """Return the axis of the last tomogram before this one, None for the first."""
+    earlier = sorted(
+        file
+        for file in tomogram_file.parent.glob("*.h5")
+        # Results and tomograms that were not finished have a second suffix.
+        if len(file.suffixes) == 1 and file.name < tomogram_file.name
+    )
+    if not earlier:
+        return None
+    try:
+        with h5py.File(earlier[-1]) as file:
+            found = file[f"{PROCESS}/rotation_axis_px"]
+            return float(found[()]) if isinstance(found, h5py.Dataset) else None
+    except (OSError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        LOG.warning("%s: the axis before is not known (%s)", earlier[-1], error)
+        return None
 
 
 def _rounded(value: float) -> float | None:

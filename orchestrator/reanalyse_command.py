@@ -184,9 +184,11 @@ def _measure(
     """Return the new row, and the result file where there is something to go on."""
     from analysis.errors import DataError
     from analysis.measure import measure_tomogram
+    from analysis.measurement.faces_volume import FacesVolume, faces_file
     from analysis.measurement.reference import Reference
     from analysis.volume import Hdf5Volume
 
+    faces = faces_file(tomogram)
     kept = {name: old.get(name) for name in KEPT_COLUMNS if name in old}
     try:
         with Hdf5Volume(tomogram) as volume:
@@ -196,6 +198,7 @@ def _measure(
                 reference=Reference(pristine, previous),
                 lithium=_lithium(old),
                 pictures_dir=directory / tomogram.stem,
+                open_faces=(lambda *_: FacesVolume(faces)) if faces.exists() else None,
             )
     except DataError as error:
         return kept | {"reason": str(error)}, None

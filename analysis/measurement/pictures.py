@@ -24,10 +24,12 @@ def nice_length_um(width_um: float) -> float:
     return float(max(step * power for step in (1, 2, 5) if step * power <= target))
 
 
-def with_scale_bar(grey: NDArray[np.uint8], pixel_um: float) -> Image.Image:
-    """Return a picture with a bar of a round length and its label."""
+def with_scale_bar(
+    grey: NDArray[np.uint8], pixel_um: float, width_px: int = 480
+) -> Image.Image:
+    """Return a picture, about ``width_px`` wide, with a bar of a round length."""
     picture = Image.fromarray(grey).convert("L")
-    enlarge = max(1, round(480 / max(picture.size)))
+    enlarge = max(1, round(width_px / max(picture.size)))
     if enlarge > 1:
         size = (picture.width * enlarge, picture.height * enlarge)
         picture = picture.resize(size, Image.Resampling.NEAREST)

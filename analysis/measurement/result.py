@@ -15,6 +15,7 @@ from analysis.measurement.crack_width import (
     width_distribution,
 )
 from analysis.measurement.grey_levels import LevelField
+from analysis.measurement.interfaces import Interfaces, interface_row
 from analysis.measurement.isolation import Shards
 from analysis.measurement.lithium import Lithium
 from analysis.measurement.new_cracks import NewCracks
@@ -87,6 +88,7 @@ class TomogramMeasurement:
     faces: PelletFaces | None = None
     anode: ElectrodeFace | None = None
     cathode: ElectrodeFace | None = None
+    interfaces: Interfaces | None = None
     crack: CrackMeasurement | None = None
     lithium: Lithium | None = None
     motion: RigidMotion | None = None
@@ -111,6 +113,7 @@ class TomogramMeasurement:
         row.update(self._crack_row())
         row.update(self._lithium_row())
         row.update(self._thickness_row())
+        row.update(interface_row(self.interfaces, self.voxel_um))
         row.update(self._motion_row())
         row.update(self._new_crack_row())
         row["reason"] = "; ".join(self.reasons) or None

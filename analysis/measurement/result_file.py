@@ -14,6 +14,8 @@
       registration/data        the tomogram, binned, for the registration
       pellet/top, bottom       (y, x) rows of the faces
       pellet/rim               (z, angle) radius in voxels
+      interfaces/anode/void_um (y, x) thickness of the void before the face, 0 in
+                               contact, NaN where it cannot be told; cathode alike
 """
 
 from pathlib import Path
@@ -24,6 +26,7 @@ import numpy as np
 
 from analysis.measurement.crack_mask import PackedMask
 from analysis.measurement.crack_width import Widths
+from analysis.measurement.interfaces import write_interfaces
 from analysis.measurement.reference import PristineVolume
 from analysis.measurement.result import CrackMeasurement, TomogramMeasurement
 
@@ -52,6 +55,7 @@ def write_result(result: TomogramMeasurement, path: Path) -> None:
                     name, data=getattr(result.body, name), compression="gzip"
                 )
             pellet.attrs["centre_px"] = result.body.centre
+        write_interfaces(entry, result.interfaces, result.voxel_um)
         if result.crack is not None:
             _write_crack(entry, result.crack, result.voxel_um)
         if result.new is not None:

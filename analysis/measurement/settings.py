@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-METHOD_VERSION = "1"
+METHOD_VERSION = "2"
 """Written in every row; raised whenever a figure would come out differently."""
 
 
@@ -43,6 +43,10 @@ class MeasurementSettings(BaseModel):
 
     electrode_window_um: float = Field(default=12.0, gt=2, le=100)
     """Half the length of the profile to which an electrode's edge is fitted."""
+
+    void_reach_um: float = Field(default=10.0, gt=2, le=100)
+    """Voids between pellet and lithium are followed so far from the face; as much
+    again beyond tells the lithium's grey."""
 
     slab_bytes: int = Field(default=256 * 2**20, ge=2**20)
     """Size of the float32 slab of the volume held at once, before its halo."""

@@ -212,6 +212,42 @@ def test_a_scan_whose_axis_jumps_is_flagged(work, scan):
     assert second.row["sample_moved"] is True
 
 
+def test_an_axis_that_jumps_while_the_worker_is_started_anew_is_flagged(work, scan):
+    rows = []
+    for scan_id, axis_px in (
+        ("scan_0001_00", 48.3),
+        ("scan_0002_00", 48.3),
+        ("scan_0003_00", 45.1),
+    ):
+        started, written, finished = scan(scan_id, axis_px=axis_px)
+        (measured,) = of_kind(work([started, *written, finished]), TomogramMeasured)
+        rows.append(measured.row)
+    assert [row["sample_moved"] for row in rows] == [False, False, True]
+
+
+def test_an_axis_before_that_cannot_be_read_is_none(tmp_path):
+    here = tmp_path / "scan_0007.h5"
+    assert analysis.worker.earlier_axis_px(here) is None
+    (tmp_path / "scan_0005.h5").write_text("not a tomogram")
+    (tmp_path / "scan_0006.measured.h5").write_text("a result")
+    assert analysis.worker.earlier_axis_px(here) is None
+    with h5py.File(tmp_path / "scan_0006.h5", "w") as file:
+        file["entry/reconstruction/rotation_axis_px"] = 47.25
+    assert analysis.worker.earlier_axis_px(here) == 47.25
+
+
+def test_projections_that_never_came_are_counted(work, scan):
+    started, written, finished = scan(keep=100)
+    told = ReconstructionSettings(rotation_axis_px=48.3)
+    said = work([started, *written, finished], AnalysisSettings(reconstruction=told))
+    (measured,) = of_kind(said, TomogramMeasured)
+    assert measured.row["num_projections"] == 100
+    assert measured.row["missing_projections"] == 20
+    # Without them no two projections are half a turn apart.
+    (failed,) = of_kind(work([started, *written, finished]), AnalysisFailed)
+    assert "scan_0001_00: 100 of 120 projections: angles run from" in failed.reason
+
+
 def test_missing_flats_fail_the_scan_and_not_the_worker(work, scan):
     bad, bad_written, bad_finished = scan("scan_0001_00")
     good, good_written, good_finished = scan("scan_0002_00")
@@ -227,7 +263,9 @@ def test_missing_flats_fail_the_scan_and_not_the_worker(work, scan):
     )
     (failed,) = of_kind(said, AnalysisFailed)
     assert failed.scan_id == "scan_0001_00"
-    assert failed.reason == "scan_0001_00: no flats were taken"
+    assert failed.reason.startswith("scan_0001_00: no flats were taken: 0 frames of ")
+    assert "entry/data/data" in failed.reason
+    assert str(bad.flats_file) in failed.reason
     (measured,) = of_kind(said, TomogramMeasured)
     assert measured.scan_id == "scan_0002_00"
 

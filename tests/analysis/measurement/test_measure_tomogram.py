@@ -172,7 +172,9 @@ def test_slices_are_written_with_a_common_grey_scale(tmp_path):
     pictures = measure(phantom, pictures_dir=tmp_path).pictures
 
     assert [file.name for file in pictures] == [
-        "slice_xy.png", "slice_xz.png", "slice_yz.png", "cracks_3d.png",
+        "slice_xy.png", "slice_xz.png", "slice_yz.png",
+        "anode_interface.png", "anode_voids.png",
+        "cathode_interface.png", "cathode_voids.png", "cracks_3d.png",
     ]  # fmt: skip
     assert all(file.stat().st_size > 1000 for file in pictures)
 
