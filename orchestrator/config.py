@@ -129,6 +129,13 @@ class BeamlineSection(BaseModel):
     connect_timeout_s: float = Field(
         default=10.0, gt=0, le=300, description="for every process variable to answer"
     )
+    ioc_wait_max_s: float = Field(
+        default=600.0,
+        ge=0,
+        le=86_400,
+        description="longest wait for an IOC that died, the cell open, and for one "
+        "that is not up yet at a resume (wall time)",
+    )
 
 
 class OutputSection(BaseModel):
@@ -210,6 +217,25 @@ class Experiment(BaseModel):
     def half_cycle_lithium_um3(self) -> float:
         """Lithium that one whole half-cycle plates."""
         return lithium_volume_um3(self.half_cycle_charge_c)
+
+    @property
+    def analysis_of_cell(self) -> AnalysisSettings:
+        """Settings of the analysis, which the cell's dimensions are given to.
+
+        A pellet that measures otherwise betrays a wrong voxel size.
+        """
+        measurement = self.analysis.measurement
+        declared_um = {
+            "pellet_diameter_um": 1e3 * self.cell.pellet_diameter_mm,
+            "pellet_thickness_um": 1e3 * self.cell.pellet_thickness_mm,
+        }
+        update = {
+            name: size_um
+            for name, size_um in declared_um.items()
+            if getattr(measurement, name) is None
+        }
+        measurement = measurement.model_copy(update=update)
+        return self.analysis.model_copy(update={"measurement": measurement})
 
     @property
     def steps(self) -> tuple[Step, ...]:

@@ -14,7 +14,7 @@ from orchestrator.layout import scan_id
 from plans.schedule import partial_label
 from plans.steps import EXTRA_STEP_INDEX, HalfCycleStep, Step, TomogramStep
 
-SHORTEST_REST_FRAC = 1e-3
+SHORTEST_REST_FRAC = 5e-4
 """A half-cycle is done when less than this of its charge is left."""
 
 

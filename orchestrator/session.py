@@ -27,11 +27,12 @@ from analysis.messages import (
     ScanStarted,
     TomogramMeasured,
 )
-from devices.beamline import Beamline, connect_beamline
+from devices.beamline import Beamline, connect_beamline, wait_for_connection
 from devices.errors import DeviceError, NotConnectedError
 from devices.pvs import BeamlinePVs
 from orchestrator.archive import Archive
 from orchestrator.config import Experiment
+from orchestrator.connection import ConnectionWatch
 from orchestrator.errors import InsituError, RefusedError
 from orchestrator.hands import OperatorHands
 from orchestrator.history import History, Rest, read_history, what_is_left
@@ -57,6 +58,7 @@ _log = logging.getLogger(__name__)
 
 PACKAGES = ("insitu-ct", "bluesky", "ophyd", "pyepics", "numpy", "h5py", "numba")
 DRAIN_TIMEOUT_S = 3600.0  # for the last tomograms at the end
+RECOVERIES_MAX = 20  # from dead IOCs, in one session
 STOPPED_DRAIN_S = 20.0  # the same where the operator wants to leave
 ROTATION_RAMP_S = 1.0  # for the estimate of the time only
 
@@ -119,7 +121,7 @@ class Session:
         self.results = ResultsTable(layout.results_dir)
         self.record = DocumentRecord(layout.documents_file)
         self.live = LiveAnalysis(
-            experiment.analysis,
+            experiment.analysis_of_cell,
             on_message=self._message,
             log_file=layout.log_file,
         )
@@ -168,8 +170,7 @@ class Session:
                 if past is None:
                     beamline = self._connect(pvs)
                     self._preflight(beamline)
-                    rest = Rest(steps, (), {}, 0.0, 0.0, "")
-                    outcome = self._run_plans(beamline, rest)
+                    outcome = self._drive(beamline, Rest(steps, (), {}, 0.0, 0.0, ""))
                 else:
                     outcome = self._go_on(past, pvs)
                 outcome = self._finish(outcome)
@@ -193,7 +194,11 @@ class Session:
             self.results.rows,
             [entry.details for entry in entries if entry.kind == "decision"],
         )
-        return read_history(entries, read_documents(self.layout.documents_file))
+        return self._read_history()
+
+    def _read_history(self) -> History:
+        documents = read_documents(self.layout.documents_file)
+        return read_history(self.journal.entries(), documents)
 
     def _go_on(self, history: History, pvs: BeamlinePVs) -> Outcome:
         show_past(self.journal.entries(), self.experiment.steps, self.state)
@@ -209,7 +214,49 @@ class Session:
                 f"{self.rulebook.stop_reason}; to go on all the same, change the rule "
                 f"in {self.layout.experiment_file}",
             )
-        beamline = self._connect(pvs)
+        beamline = self._connect(pvs, self.experiment.beamline.ioc_wait_max_s)
+        rest = self._reconciled_rest(beamline, history)
+        self.decide(
+            f"resumed with {len(rest.steps)} steps left, "
+            f"{rest.gross_charge_c:.5g} C passed"
+        )
+        return self._drive(beamline, rest)
+
+    def _drive(self, beamline: Beamline, rest: Rest) -> Outcome:
+        """Run the plans; once more with what is left when a dead IOC came back."""
+        watch = ConnectionWatch(beamline)
+        for _ in range(RECOVERIES_MAX):
+            outcome = self._run_plans(beamline, rest)
+            if rest.short and outcome.kind == "done":
+                outcome = Outcome("short_circuit", rest.short)
+            if outcome.kind != "failed" or not self._are_back(beamline, watch.lost()):
+                return outcome
+            try:
+                rest = self._reconciled_rest(beamline, self._read_history())
+            except RefusedError as error:
+                return Outcome("failed", f"{outcome.reason}; then {_one_line(error)}")
+            watch.lost()  # what the reconciliation found is settled
+            self.decide(f"goes on with {len(rest.steps)} steps left")
+        return self._run_plans(beamline, rest)
+
+    def _are_back(self, beamline: Beamline, lost: list[str]) -> bool:
+        """Wait for devices whose IOC died; False where none did, or none came back."""
+        longest_s = self.experiment.beamline.ioc_wait_max_s
+        if not lost or not longest_s or self.hands.abort_reason():
+            return False
+        names = ", ".join(lost)
+        self.decide(f"lost {names}: waiting up to {longest_s:g} s for the IOC")
+        began_s = time.monotonic()
+        try:
+            wait_for_connection(beamline, longest_s, give_up=self.hands.asked_to_end)
+        except NotConnectedError as error:
+            self._warn(str(error))
+            return False
+        self.decide(f"{names} answer again after {time.monotonic() - began_s:.0f} s")
+        return True
+
+    def _reconciled_rest(self, beamline: Beamline, history: History) -> Rest:
+        """Make the beamline safe, settle what passed, and return what is left."""
         history = reconcile(
             beamline,
             history,
@@ -219,14 +266,7 @@ class Session:
         self._preflight(beamline)
         rest = self._rest(history)
         self._note_completed(rest)
-        self.decide(
-            f"resumed with {len(rest.steps)} steps left, "
-            f"{rest.gross_charge_c:.5g} C passed"
-        )
-        outcome = self._run_plans(beamline, rest)
-        if rest.short and outcome.kind == "done":
-            outcome = Outcome("short_circuit", rest.short)
-        return outcome
+        return rest
 
     def _rest(self, history: History) -> Rest:
         rest = what_is_left(
@@ -263,11 +303,27 @@ class Session:
             self.archive(name, document)
         self._live_documents.replay(read_documents(self.layout.documents_file), wanted)
 
-    def _connect(self, pvs: BeamlinePVs) -> Beamline:
+    def _connect(self, pvs: BeamlinePVs, wait_s: float = 0.0) -> Beamline:
+        """Connect; wait so much longer for IOCs that are not up yet."""
+        at_once_s = self.experiment.beamline.connect_timeout_s
+        told = threading.Timer(
+            at_once_s,
+            self.state.alarm,
+            [f"not every process variable answers: waiting up to {wait_s:g} s more"],
+        )
+        told.daemon = True
+        if wait_s:
+            told.start()
         try:
-            beamline = connect_beamline(pvs, self.experiment.beamline.connect_timeout_s)
+            beamline = connect_beamline(
+                pvs, at_once_s + wait_s, give_up=self.hands.asked_to_end
+            )
         except NotConnectedError as error:
+            if stopped := self.hands.abort_reason():
+                raise InsituError(f"{stopped}, while it connected") from error
             raise RefusedError(str(error)) from error
+        finally:
+            told.cancel()
         beamline.potentiostat.guard = self.experiment.guard
         if not self.simulated and _is_simulated(beamline):
             self.simulated = True

@@ -89,7 +89,7 @@ class Bench:
 
     # --- the program --------------------------------------------------------------
 
-    def start(self, *, cycling=None, scan=None):
+    def start(self, *, cycling=None, scan=None, ioc_wait_max_s=2.0):
         """Begin the experiment."""
         values = json.loads(json.dumps(self.experiment))
         values["cycling"].update(cycling or {})
@@ -100,6 +100,7 @@ class Bench:
             "pvs": self.beamline.pvs.model_dump(),
             "channel_access": {"server_port": port},
             "connect_timeout_s": 20.0,
+            "ioc_wait_max_s": ioc_wait_max_s,
         }
         file = self.directory / "experiment.yaml"
         file.write_text(yaml.safe_dump(values))
