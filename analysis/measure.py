@@ -13,6 +13,7 @@ from scipy import ndimage
 
 from analysis.errors import MeasurementError
 from analysis.measurement.body import Body, whole_body
+from analysis.measurement.chips import find_chips
 from analysis.measurement.cracks import measure_cracks
 from analysis.measurement.grey_levels import (
     LevelField,
@@ -191,6 +192,7 @@ def _isolated(
         registration=_for_registration(overview, body, field),
         body=body,
         shards=find_shards(overview, levels, body),
+        chips=find_chips(overview, levels, body, voxel_um),
         levels=field,
         faces=faces,
         anode=electrodes[0],

@@ -88,6 +88,7 @@ def run(args: argparse.Namespace) -> int:
             failed += 1
         _print_row(row, old)
     _write_trends(table.rows, directory)
+    _write_videos(table.rows, tomograms, directory)
     print(f"results: {table.csv_file}")
     if failed == len(numbers):
         raise InsituError(f"none of {failed} tomograms could be measured; see above")
@@ -233,6 +234,20 @@ def _print_row(row: Row, old: Row) -> None:
     if row.get("reason"):
         line += f" [{row['reason']}]"
     print(line)
+
+
+def _write_videos(rows: list[Row], tomograms: dict[int, Path], directory: Path) -> None:
+    """Write the views of all states, one after the other."""
+    from analysis.measurement.video import write_series
+
+    states = [
+        (
+            directory / tomograms[int(row["scan_number"] or 0)].stem,
+            f"N = {row['label']}",
+        )
+        for row in rows
+    ]
+    write_series(states, directory / "videos")
 
 
 def _write_trends(rows: list[Row], directory: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from analysis.measurement.body import Body
+from analysis.measurement.chips import Chips, chips_row
 from analysis.measurement.components import Components
 from analysis.measurement.crack_mask import PackedMask
 from analysis.measurement.crack_volume import CrackVolume
@@ -85,6 +86,7 @@ class TomogramMeasurement:
     levels: LevelField | None = None
     body: Body | None = None
     shards: Shards | None = None
+    chips: Chips | None = None
     faces: PelletFaces | None = None
     anode: ElectrodeFace | None = None
     cathode: ElectrodeFace | None = None
@@ -113,6 +115,7 @@ class TomogramMeasurement:
         row.update(self._crack_row())
         row.update(self._lithium_row())
         row.update(self._thickness_row())
+        row.update(chips_row(self.chips, self.voxel_um))
         row.update(interface_row(self.interfaces, self.voxel_um))
         row.update(self._motion_row())
         row.update(self._new_crack_row())

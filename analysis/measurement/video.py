@@ -8,6 +8,75 @@ from PIL import Image, ImageDraw
 FRAME_MS = 600
 LAST_FRAME_MS = 2000
 
+SERIES = {
+    "top_view": "slice_xy.png",
+    "side_view": "slice_xz.png",
+    "anode_interface": "anode_interface.png",
+    "cathode_interface": "cathode_interface.png",
+    "anode_voids": "anode_voids.png",
+    "cathode_voids": "cathode_voids.png",
+    "cracks_3d": "cracks_3d.png",
+}
+"""Name of each video, and the picture of a state that it is made of."""
+
+
+def write_series(
+    states: Sequence[tuple[Path, str]], directory: Path
+) -> dict[str, Path]:
+    """Write a video of each view, of the states that have it.
+
+    A video that is newer than all its pictures stays as it is, so that this may be
+    called after each tomogram.
+
+    Parameters
+    ----------
+    states : sequence of (Path, str)
+        Folder with the pictures of each state, in order, and its caption.
+    directory : Path
+        Where the videos go.
+
+    Returns
+    -------
+    dict[str, Path]
+        Name of each video of at least two states, and its file.
+    """
+    videos = {}
+    for name, picture in SERIES.items():
+        there = [
+            (folder / picture, caption)
+            for folder, caption in states
+            if (folder / picture).is_file()
+        ]
+        if len(there) < 2:
+            continue
+        files, captions = zip(*there, strict=True)
+        path = directory / f"{name}.gif"
+        if not _is_newer(path, files, captions):
+            try:
+                write_video(files, captions, path)
+            except (OSError, SyntaxError):  # SyntaxError: Pillow's word for a torn PNG
+                # A picture may be written at this moment; the next call has it.
+                continue
+        videos[name] = path
+    return videos
+
+
+def _is_newer(path: Path, files: Sequence[Path], captions: Sequence[str]) -> bool:
+    """Whether a video stands that was made of these states after their pictures."""
+    try:
+        made = path.stat().st_mtime_ns
+        if any(file.stat().st_mtime_ns >= made for file in files):
+            return False
+        with Image.open(path) as video:
+            return video.info.get("comment") == _comment(captions)
+    except (OSError, SyntaxError):
+        return False
+
+
+def _comment(captions: Sequence[str]) -> bytes:
+    """Return what tells in the file which states a video shows."""
+    return "\n".join(captions).encode()
+
 
 def write_video(pictures: Sequence[Path], captions: Sequence[str], path: Path) -> Path:
     """Write an animated GIF of pictures with a caption each.
@@ -50,7 +119,7 @@ def write_video(pictures: Sequence[Path], captions: Sequence[str], path: Path) -
     partial = path.with_name(path.name + ".part")
     frames[0].save(
         partial, format="GIF", save_all=True, append_images=frames[1:],
-        duration=durations, loop=0, optimize=False,
+        duration=durations, loop=0, optimize=False, comment=_comment(captions),
     )  # fmt: skip
     partial.replace(path)
     return path

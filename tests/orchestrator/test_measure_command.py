@@ -153,6 +153,7 @@ def test_reanalyse_writes_beside_the_old_results(experiment, capsys):
 
     assert (folder / "results/measurements.csv").read_text() == before
     new = folder / "results/reanalysis_01"
+    assert (new / "videos/top_view.gif").is_file()
     with open(new / "measurements.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["label"] for row in rows] == ["0", "1", "1.5"]

@@ -1,5 +1,7 @@
 """Slices, renderings and videos show what they should."""
 
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -8,7 +10,7 @@ from analysis.measurement.body import Body, whole_body
 from analysis.measurement.crack_mask import PackedMask
 from analysis.measurement.pictures import nice_length_um, to_grey, with_scale_bar
 from analysis.measurement.render import render_cracks
-from analysis.measurement.video import write_video
+from analysis.measurement.video import write_series, write_video
 
 SHAPE = (24, 64, 64)
 
@@ -113,3 +115,58 @@ def test_a_video_has_one_frame_a_state(tmp_path):
 def test_a_video_of_nothing_is_refused(tmp_path):
     with pytest.raises(ValueError, match="at least one picture"):
         write_video([], [], tmp_path / "top.gif")
+
+
+def make_states(directory, number):
+    states = []
+    for index in range(number):
+        folder = directory / f"scan_{index:04d}"
+        folder.mkdir(parents=True)
+        for name in ("slice_xy", "slice_xz"):
+            Image.new("L", (60, 40), 40 * index).save(folder / f"{name}.png")
+        states.append((folder, f"label {index}"))
+    return states
+
+
+def test_videos_are_made_of_the_views_that_there_are(tmp_path):
+    states = make_states(tmp_path, 3)
+    Image.new("L", (60, 40)).save(states[1][0] / "anode_voids.png")
+
+    videos = write_series(states, tmp_path / "videos")
+
+    # One picture of the voids is no video.
+    assert set(videos) == {"top_view", "side_view"}
+    with Image.open(videos["top_view"]) as video:
+        assert video.n_frames == 3
+    assert write_series(states[:1], tmp_path / "videos") == {}
+
+
+def test_a_video_is_made_anew_when_there_is_something_new(tmp_path):
+    states = make_states(tmp_path, 3)
+    for folder, _ in states:
+        for file in folder.iterdir():
+            os.utime(file, (0, 0))
+    videos = write_series(states[:2], tmp_path / "videos")
+    made = videos["side_view"].stat().st_ino
+
+    write_series(states[:2], tmp_path / "videos")
+    assert videos["side_view"].stat().st_ino == made
+
+    write_series(states, tmp_path / "videos")
+    with Image.open(videos["side_view"]) as video:
+        assert video.n_frames == 3
+    made = videos["side_view"].stat().st_ino
+    os.utime(states[0][0] / "slice_xz.png")
+    os.utime(videos["side_view"], (1, 1))
+    write_series(states, tmp_path / "videos")
+    assert videos["side_view"].stat().st_ino != made
+
+
+def test_a_torn_picture_leaves_the_video_for_the_next_time(tmp_path):
+    states = make_states(tmp_path, 2)
+    whole = (states[0][0] / "slice_xy.png").read_bytes()
+    (states[0][0] / "slice_xy.png").write_bytes(whole[: len(whole) // 2])
+
+    videos = write_series(states, tmp_path / "videos")
+
+    assert set(videos) == {"side_view"}
