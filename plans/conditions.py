@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import numpy as np
+
 from .projections import Projections
 from .references import ReferenceGroup
 
@@ -26,8 +28,8 @@ class Conditions:
         low_ma, high_ma = taken.ring_current_ma
         self._values["projections_ring_current_low_ma"] = (low_ma, "mA")
         self._values["projections_ring_current_high_ma"] = (high_ma, "mA")
-        indices = [frame.index for frame in taken.spoilt]
-        reasons = [frame.reason for frame in taken.spoilt]
+        indices = np.array([frame.index for frame in taken.spoilt], np.int64)
+        reasons = np.array([frame.reason for frame in taken.spoilt], np.str_)
         self._values["projections_bad_frames"] = (indices, "")
         self._values["projections_bad_reasons"] = (reasons, "")
 
@@ -36,13 +38,15 @@ class Conditions:
         note = group.note(now_s)
         units = {"age_s": "s", "ring_current_ma": "mA", "level_counts": "counts"}
         for key, value in note.items():
+            if isinstance(value, list):
+                value = np.array(value, np.int64)
             self._values[f"{what}_{key}"] = (value, units.get(key, ""))
 
     def read(self) -> dict[str, Any]:
         """Return the readings."""
         now_s = time.time()
         return {
-            key: {"value": value, "timestamp": now_s}
+            key: {"value": _plain(value), "timestamp": now_s}
             for key, (value, _unit) in self._values.items()
         }
 
@@ -50,16 +54,16 @@ class Conditions:
         """Describe the readings."""
         described: dict[str, Any] = {}
         for key, (value, unit) in self._values.items():
-            is_list = isinstance(value, list)
-            dtype = "array" if is_list else _dtype(value)
-            described[key] = {
-                "source": "plan",
-                "dtype": dtype,
-                "shape": [len(value)] if is_list else [],
-                **({"units": unit} if unit else {}),
-            }
-            if is_list:
-                described[key]["dtype_numpy"] = _dtype_of_list(value)
+            if isinstance(value, np.ndarray):
+                kind = {
+                    "dtype": "array",
+                    "dtype_numpy": value.dtype.str,
+                    "shape": list(value.shape),
+                }
+            else:
+                kind = {"dtype": _dtype(value), "shape": []}
+            units = {"units": unit} if unit else {}
+            described[key] = {"source": "plan", **kind, **units}
         return described
 
     def read_configuration(self) -> dict[str, Any]:
@@ -71,10 +75,8 @@ class Conditions:
         return {}
 
 
-def _dtype_of_list(values: list[Any]) -> str:
-    if values and isinstance(values[0], str):
-        return f"<U{max(map(len, values))}"
-    return "<i8"
+def _plain(value: Any) -> Any:
+    return value.tolist() if isinstance(value, np.ndarray) else value
 
 
 def _dtype(value: Any) -> str:

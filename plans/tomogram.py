@@ -17,7 +17,7 @@ from devices.guards import DiskGuard, Guard, connection_guards
 from .conditions import Conditions
 from .darks_flats import darks, flats
 from .guarding import guarded
-from .projections import check_triggers, projections
+from .projections import projections
 from .references import ReferenceGroup, References, why_retake
 from .run import in_run
 from .settings import ScanSettings
@@ -25,6 +25,7 @@ from .steps import TomogramStep
 from .streams import BASELINE, CONDITIONS, FLATS_AFTER
 from .tidying import Tidying, tidied
 from .timing import ScanTiming, scan_timing
+from .triggered_frames import check_triggers
 from .wishes import Wishes
 
 

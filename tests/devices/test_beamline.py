@@ -9,6 +9,9 @@ from devices.beamline import (
     wait_for_connection,
 )
 from devices.errors import NotConnectedError
+from devices.panda import PandA
+from devices.pvs import simulated_pvs
+from devices.zebra import Zebra
 
 
 def test_every_reading_has_a_unit(beamline):
@@ -56,6 +59,18 @@ def test_a_wait_that_is_given_up_tells_what_was_missing(simulated_beamline):
     # Far longer than the test may take: only giving up ends it.
     with pytest.raises(NotConnectedError, match="did not answer: .*SIM:NO:SHTR:STA"):
         connect_beamline(pvs, timeout_s=3600.0, give_up=give_up)
+
+
+@pytest.mark.parametrize(
+    ("kind", "unit"), [("zebra", Zebra), ("panda", PandA), (None, type(None))]
+)
+def test_the_position_compare_is_the_one_that_is_configured(
+    simulated_beamline, kind, unit
+):
+    beamline = connect_beamline(simulated_pvs("SIM:", kind), timeout_s=20)
+
+    assert type(beamline.position_compare) is unit
+    assert None not in beamline.devices()
 
 
 def test_nothing_is_missing_where_every_ioc_runs(beamline):

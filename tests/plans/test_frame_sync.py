@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from devices.camera import DATASETS
-from devices.errors import DeviceError, FramesLostError
+from devices.errors import BeamLostError, DeviceError, FramesLostError
 from devices.panda import PandA
 from devices.position_compare import TriggerSeries
 from plans.settings import ScanSettings
@@ -119,6 +119,30 @@ def test_a_camera_that_starts_too_late_fails_the_scan_with_the_reason(
     assert beamline.shutter.state.get(use_monitor=False) == "Closed"
 
 
+@pytest.mark.slow
+def test_a_guard_that_trips_before_the_camera_starts_leaves_no_wait_behind(
+    RE, docs, beamline, slow_clock, raw_files, fault, monkeypatch
+):
+    waits = []
+    passes = beamline.rotation.passes
+
+    def stalled(*arguments):
+        waits.append(passes(*arguments))
+        fault("BEAM_DUMP", 1)
+        return waits[0]
+
+    monkeypatch.setattr(beamline.rotation, "passes", stalled)
+    without = replace(beamline, position_compare=None)
+    scan = settings(sync="encoder_samples", run_up_margin_deg=20.0)
+    with pytest.raises(BeamLostError):
+        RE(tomogram(without, scan, STEP, raw_files))
+    (wait,) = waits
+    assert wait.done
+    assert wait.success
+    (stop,) = docs.of("stop")
+    assert stop["exit_status"] == "fail"
+
+
 def test_a_beamline_without_a_position_compare_is_refused_before_a_run(
     RE, docs, beamline, raw_files
 ):
@@ -194,6 +218,26 @@ def test_a_panda_that_cannot_make_its_folder_says_so(panda, tmp_path):
     deep = tmp_path.joinpath(*"abcdefgh") / "angles.h5"
     with pytest.raises(DeviceError, match="cannot see or make"):
         panda.prepare(series(tmp_path, angles_file=deep)).wait(20)
+
+
+def test_a_panda_fires_at_its_counts_when_the_stage_turns_backwards(
+    beamline, panda, tmp_path
+):
+    rotation = beamline.rotation
+    rotation.set(3.0).wait(30)
+    panda.prepare(series(tmp_path, start_deg=1.0, step_deg=-0.5, number=7)).wait(20)
+    panda.kickoff().wait(20)
+    capture = panda.complete()
+    try:
+        rotation.set(-4.0).wait(30)
+        capture.wait(20)
+        # To the encoder's count of 1e-4 deg, at the trigger and at the reading.
+        expected_deg = 1.0 - 0.5 * np.arange(7)
+        assert panda.angles_deg() == pytest.approx(expected_deg, abs=2e-4)
+        assert panda.armed.get(use_monitor=False) == 0
+    finally:
+        panda.stop()
+        rotation.set(0.0).wait(30)
 
 
 def test_a_panda_told_to_stop_is_disarmed_and_its_file_closed(panda, tmp_path):
