@@ -156,6 +156,7 @@ NEW_BASELINE_S = 60.0
 POLARITY_S = 5.0
 MISSING_ONSET_FRAC = 1 / 3
 ONSET_SPACING_S = 0.09
+ONSET_PERSISTENCE_S = 0.05  # filters of source and input have settled
 WINDOW_SPACING_S = 0.2
 GAP_PERIODS = 5.0
 
@@ -385,7 +386,8 @@ class ShortCircuitRules:
             )
 
     def _note_onset(self, elapsed_s: float, voltage_v: float) -> None:
-        if self._onset_whole or self._collapsed_s is not None:
+        unknown = not math.isfinite(self._rest_v)
+        if unknown or self._onset_whole or self._collapsed_s is not None:
             return
         seen = self._seen_onset
         if not seen or elapsed_s - seen[-1][0] >= ONSET_SPACING_S:
@@ -405,7 +407,7 @@ class ShortCircuitRules:
         least_v = MISSING_ONSET_FRAC * sum(built_ohm) * abs(self._asked_ma) * 1e-3
         missing = max(magnitude_v, abs(voltage_v - rest_v)) < least_v
         if missing and least_v >= still_v:
-            return self._settings.persistence_s
+            return max(self._settings.persistence_s, ONSET_PERSISTENCE_S)
         if not self._onset and magnitude_v < still_v and abs(rest_v) < still_v:
             return self._settings.build_s
         return math.inf

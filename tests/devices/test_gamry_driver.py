@@ -154,6 +154,7 @@ class Curve:
         return data
 
     def stop(self) -> None:
+        self.pstat.log.append("stop")
         self.stopped = True
 
     def free(self) -> None:
@@ -300,9 +301,31 @@ def test_open_relay_turns_the_cell_off_before_anything_else(
     instrument.service()
     toolkit.pstat.log.clear()
     instrument.open_relay(EndReason.HEARTBEAT)
-    assert toolkit.pstat.log[0] == "set_cell(False)"
+    assert toolkit.pstat.log == ["set_cell(False)", "stop"]
     assert instrument.status().end_reason is EndReason.HEARTBEAT
     assert instrument.status().charge_c == pytest.approx(CURRENT_MA * 0.03, rel=1e-6)
+
+
+def test_the_rest_is_sampled_fast_at_first_then_once_a_second(
+    instrument: GamryInstrument, toolkit: Toolkit
+) -> None:
+    instrument.arm(GalvanostaticStep(1, CURRENT_MA, 600.0))
+    instrument.start()
+    toolkit.now_s += 30
+    instrument.service()
+    instrument.open_relay(EndReason.RELAY)
+
+    def samples_in(seconds: int) -> int:
+        count = 0
+        for _ in range(20 * seconds):
+            toolkit.now_s += 0.05
+            count += len(instrument.service())
+        return count
+
+    # each 0.1 s, give or take the step of the clock
+    assert samples_in(10) == pytest.approx(100, rel=0.35)
+    samples_in(25)
+    assert samples_in(10) == pytest.approx(10, abs=1)
 
 
 @pytest.mark.parametrize(
