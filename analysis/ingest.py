@@ -83,6 +83,8 @@ class ScanIngest(AbstractContextManager["ScanIngest"]):
     def begin(self) -> None:
         """End darks and flats; projections follow."""
         dark, flat = self.darks.mean(), self.flats.mean()
+        self.darks.let_go()
+        self.flats.let_go()
         settings = self._settings
         self._wanted = self._rows(flat.shape[0])
         if settings.distortion is not None:

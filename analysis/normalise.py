@@ -75,6 +75,10 @@ class FrameAverage:
         trimmed = self._sum - self._lowest - self._highest
         return trimmed / np.float32(self.number - 2)
 
+    def let_go(self) -> None:
+        """Give back the memory; how many frames there were stays known."""
+        self._sum = self._lowest = self._highest = None
+
 
 @dataclass(frozen=True)
 class PixelCounts:

@@ -29,6 +29,7 @@ def work(monkeypatch):
     # A test's process must go on taking Ctrl-C and keep its priority.
     monkeypatch.setattr(analysis.worker.signal, "signal", lambda *_: None)
     monkeypatch.setattr(analysis.worker.os, "nice", lambda _: 0)
+    monkeypatch.setattr(analysis.worker.os, "setpriority", lambda *_: None)
 
     def feed(messages, settings=None):
         inbox, outbox = queue.Queue(), queue.Queue()

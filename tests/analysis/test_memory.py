@@ -1,5 +1,6 @@
 """The memory limit: how it is shared out, and that what is promised is kept."""
 
+import queue
 import tracemalloc
 
 import numpy as np
@@ -14,9 +15,11 @@ from analysis.memory import (
     portion,
     share_bytes,
 )
+from analysis.messages import FramesWritten, ScanStarted
 from analysis.pipeline import reconstruct
 from analysis.preview import PreviewStack
-from analysis.settings import ReconstructionSettings
+from analysis.settings import AnalysisSettings, ReconstructionSettings
+from analysis.worker import _Listener
 
 PAPER = {
     "engine": "gridrec",
@@ -77,6 +80,45 @@ def test_too_little_memory_is_told_with_numbers():
     limit = share_bytes(1.5, RECONSTRUCTION_FRAC)
     with pytest.raises(DataError, match=r"scan_0001.*2400 .*2560 .* 0\.59 GiB.*0\.55"):
         portion(**PAPER, threads=2, limit_bytes=limit, name="scan_0001_00")
+
+
+def test_a_third_scan_at_once_goes_to_disk(tmp_path, counts_of, write_frames):
+    darks, flats, projections, angles = counts_of(rows=4)
+    jobs = queue.Queue()
+    listener = _Listener(queue.Queue(), queue.Queue(), AnalysisSettings(), jobs)
+    on_disk = []
+    for number, waiting in ((1, None), (2, "a scan that waits while one is at work")):
+        if waiting:
+            jobs.put(waiting)
+        name = f"scan_{number:04d}_00"
+        files = {
+            stream: write_frames(tmp_path / f"{name}_{stream}.h5", frames)
+            for stream, frames in (
+                ("darks", darks),
+                ("flats", flats),
+                ("projections", projections),
+            )
+        }
+        started = ScanStarted(
+            scan_id=name,
+            scan_number=number,
+            label=name,
+            attempt=0,
+            darks_file=files["darks"],
+            flats_file=files["flats"],
+            projections_file=files["projections"],
+            nominal_angles_deg=(0.0, 1.5, len(angles)),
+            pixel_size_um=0.8,
+            tomogram_file=tmp_path / f"{name}.h5",
+            preview_dir=tmp_path / name,
+        )
+        listener._take(started)
+        for stream, stop in (("darks", 5), ("flats", 8), ("projections", 9)):
+            listener._take(FramesWritten(name, stream, 0, stop))
+        ingest = listener._scans[name].ingest
+        on_disk.append(ingest.store.on_disk)
+        ingest.close()
+    assert on_disk == [False, True]
 
 
 def test_previews_are_coarser_where_memory_is_short():
