@@ -8,8 +8,9 @@ from numba import njit
 
 from sim.cell import CellState, crack_volume_um3, lithium_in_cracks_um3
 from sim.cell_settings import CellSettings
+from sim.crack_drawing import CrackVoxels, Finger, Growth
 from sim.displacement import Motion, bending, with_fragments
-from sim.growth import CrackNetwork, CrackVoxels, Finger, Growth, with_width
+from sim.growth import CrackNetwork
 from sim.interface import Interfaces, draw_shards, interfaces
 from sim.lattice import Lattice
 from sim.lithium import FoilThickness, foil_thickness_um
@@ -187,7 +188,7 @@ class CellShaper:
         if not growth.batches:
             return shape
         middle = len(sample.depth_um) // 2
-        cracks = self.network.lay(growth, sample, motion)
+        cracks = self.network.drawing.lay(growth, sample, motion)
         walls = np.zeros(self.lattice.width**2, dtype=np.float32)
         walls[cracks.columns] = cracks.cover[:, middle]
         moved = with_fragments(motion, settings, state, self.lattice, walls)
@@ -204,7 +205,7 @@ class CellShaper:
         # The cracks bend with the pellet as a whole; a fragment's own motion is that
         # of its grains.
         bent = bending(self.settings, shape.state, self.lattice)
-        cracks = self.network.lay(shape.growth, lattice, bent, shape.finger)
+        cracks = self.network.drawing.lay(shape.growth, lattice, bent, shape.finger)
         cover = cracks.cover * body[cracks.columns]
         filled = cover * _filled_part(cracks.rank_um, shape.fill_um, lattice.pitch_um)
         shards = None
@@ -279,7 +280,7 @@ class CellShaper:
             return shape.growth
         target = crack_volume_um3(self.settings, state.half_cycles)
         voxels = self.voxels(shape, self.network.precise)
-        return with_width(shape.growth, target / voxels.crack_volume_um3())
+        return shape.growth.widened(target / voxels.crack_volume_um3())
 
     def _finger(self, state: CellState, growth: Growth) -> Finger:
         """Return how far lithium stands along the first crack."""
