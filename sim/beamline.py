@@ -26,7 +26,7 @@ _LOOPBACK = "127.0.0.1"
 # Name of the process in which this program analyses.
 _WORKER = "analysis-worker"
 # The paper's cell takes minutes to prepare, and the first start compiles.
-START_TIMEOUT_S = 900.0
+START_TIMEOUT_S = 1800.0
 _LOG_TAIL_LINES = 15
 _STOP_TIMEOUT_S = 5.0
 
@@ -104,7 +104,7 @@ class SimulatedBeamline:
         environment: dict[str, str],
     ) -> None:
         self.environment = environment
-        self.pvs: BeamlinePVs = simulated_pvs(prefix)
+        self.pvs: BeamlinePVs = simulated_pvs(prefix, settings.position_compare)
         self.truth_file = directory / "truth.h5"
         self.log_file = directory / "ioc.log"
         self._settings = settings

@@ -9,6 +9,7 @@ import json
 import subprocess
 import sys
 import threading
+from collections import deque
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -102,6 +103,7 @@ class Darkroom:
         self._lock = threading.Lock()
         self._number = 0
         self._waiting: dict[int, Future[Any]] = {}
+        self._forgotten: deque[int] = deque()
         self._stopping = False
         self.ended: Future[None] = _promise()
         self._process = subprocess.Popen(
@@ -118,7 +120,9 @@ class Darkroom:
             directory=str(directory.resolve()),
         )
 
-    def prepare(self, cell: int, state: CellState, time_s: float) -> "Future[None]":
+    def prepare(
+        self, cell: int, state: CellState, time_s: float, *, like: int | None = None
+    ) -> "Future[None]":
         """Work out the shape of the cell at a state.
 
         Parameters
@@ -128,13 +132,18 @@ class Darkroom:
         state : CellState
         time_s : float
             Simulated time of that state, for the truth.
+        like : int, optional
+            A cell prepared or being prepared that looks the same.
         """
-        return self._ask("prepare", cell=cell, state=asdict(state), time_s=time_s)
+        return self._ask(
+            "prepare", cell=cell, state=asdict(state), time_s=time_s, like=like
+        )
 
     def forget(self, cell: int) -> None:
-        """Let go of a cell that no frame will show any more."""
-        if not self._stopping:
-            self._ask("forget", cell=cell)
+        """Let go of a cell that no frame will show, with the next request."""
+        # Called when the cell's owner is collected, in whatever thread and within
+        # whatever call, `_ask` among them: it must not lock or write.
+        self._forgotten.append(cell)
 
     def open_file(
         self, path: Path, *, swmr: bool, flush_every: int, number: int
@@ -204,7 +213,13 @@ class Darkroom:
             self._number += 1
             number = self._number
             self._waiting[number] = answer
-            request = {"request": number, "order": order, **arguments}
+            forgotten = [self._forgotten.popleft() for _ in range(len(self._forgotten))]
+            request = {
+                "request": number,
+                "forgotten": forgotten,
+                "order": order,
+                **arguments,
+            }
             line = json.dumps(request).encode() + b"\n"
             stdin = self._process.stdin
             try:

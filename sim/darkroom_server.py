@@ -73,15 +73,13 @@ class DarkroomServer:
     def take(self, request: dict[str, Any]) -> None:
         """Begin to do what is asked; the answer is written when it is done."""
         asked, order = request.pop("request"), request.pop("order")
+        for number in request.pop("forgotten"):
+            self._forget(number)
         match order:
             case "begin":
                 done = self._drawing.submit(self._begin)
             case "prepare":
                 done = self._prepare(**request)
-            case "forget":
-                self._cells.pop(request["cell"], None)
-                self._answer(asked, None)
-                return
             case "open":
                 done = self._drawing.submit(self._open, **request)
             case "expose":
@@ -99,14 +97,16 @@ class DarkroomServer:
         if self._recording is not None:
             wait([self._recording], timeout=_LAST_RECORD_S)
 
-    def _answer(self, asked: int, done: "Future[Any] | None") -> None:
+    def _answer(self, asked: int, done: "Future[Any]") -> None:
         reply: dict[str, Any] = {"request": asked}
-        error = None if done is None else done.exception()
-        if error is not None:
+        error = None if done.cancelled() else done.exception()
+        if done.cancelled():
+            reply["failure"] = "nobody waits for this cell any more"
+        elif error is not None:
             # A ValueError says all in a line: a setting that cannot be.
             log.error("%s", error, exc_info=not isinstance(error, ValueError) and error)
             reply["failure"] = f"{type(error).__name__}: {error}"
-        elif done is not None and isinstance(written := done.result(), Written):
+        elif isinstance(written := done.result(), Written):
             reply["captured"] = written.captured
             reply["is_open"] = written.is_open
             reply["error"] = written.error
@@ -120,12 +120,23 @@ class DarkroomServer:
         self._preparing.submit(self._projector.shaper.network.check_law).result()
 
     def _prepare(
-        self, cell: int, state: dict[str, Any], time_s: float
+        self, cell: int, state: dict[str, Any], time_s: float, like: int | None
     ) -> "Future[Prepared]":
-        state["directions"] = tuple(state["directions"])
-        prepared = self._preparing.submit(self._projector.prepare, CellState(**state))
+        known = None if like is None else self._cells.get(like)
+        if known is not None:
+            prepared = known.prepared
+        else:
+            state["directions"] = tuple(state["directions"])
+            work = self._projector.prepare
+            prepared = self._preparing.submit(work, CellState(**state))
         self._cells[cell] = _Cell(prepared, time_s)
         return prepared
+
+    def _forget(self, number: int) -> None:
+        cell = self._cells.pop(number, None)
+        others = [other.prepared for other in self._cells.values()]
+        if cell is not None and cell.prepared not in others:
+            cell.prepared.cancel()  # unless it has begun
 
     def _open(self, path: str, swmr: bool, flush_every: int, number: int) -> None:
         self._file = Hdf5FrameFile(

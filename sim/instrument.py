@@ -86,9 +86,9 @@ class VirtualInstrument:
     ----------
     faults : InstrumentFaults
         Set while it runs.
-    on_relay_open : callable, optional
-        Called each time the relay goes from closed to open, from within the
-        instrument: it must not call it back.
+    on_relay_open, on_relay_close : callable, optional
+        Called each time the relay goes from closed to open, and when it was closed,
+        from within the instrument: they must not call it back.
     """
 
     def __init__(
@@ -106,6 +106,7 @@ class VirtualInstrument:
             )
         self.faults = InstrumentFaults()
         self.on_relay_open: Callable[[], None] | None = None
+        self.on_relay_close: Callable[[], None] | None = None
         self._cell = cell
         self._now_s = now_s
         self._sample_period_s = sample_period_s
@@ -187,6 +188,31 @@ class VirtualInstrument:
         self._relay_closed = True
         self._next_sample_s = self._time_s + self._sample_period_s
         self._record()
+        if self.on_relay_close is not None:
+            self.on_relay_close()
+
+    def step_ahead(self) -> tuple[float, float]:
+        """Return how long a step still runs if nothing ends it early, and its current.
+
+        Returns
+        -------
+        left_s, current_ma : float
+        """
+        if self._step is None or not self._relay_closed:
+            return 0.0, 0.0
+        left_s, current_ma, _ = self._left(self._step)
+        return left_s, current_ma
+
+    def _left(self, step: GalvanostaticStep) -> tuple[float, float, EndReason]:
+        """Return how long a step still runs, its current, and what will end it."""
+        current_ma = self._true_current_ma()
+        left_s = step.duration_s - self._elapsed_s
+        if current_ma:
+            charge_left_c = step.charge_limit_c - abs(self._charge_c)
+            if charge_left_c / abs(current_ma * 1e-3) < left_s:
+                left_s = charge_left_c / abs(current_ma * 1e-3)
+                return left_s, current_ma, EndReason.CHARGE
+        return left_s, current_ma, EndReason.ELAPSED
 
     def open_relay(self, reason: EndReason) -> None:
         """Open the relay now; a running step ends with `reason`."""
@@ -293,14 +319,7 @@ class VirtualInstrument:
     def _drive(self, step: GalvanostaticStep, time_s: float) -> None:
         """Pass current up to `time_s` or to the end of the step, if that is sooner."""
         duration_s = max(0.0, time_s - self._time_s)
-        current_ma = self._true_current_ma()
-        left_s = step.duration_s - self._elapsed_s
-        reason = EndReason.ELAPSED
-        if current_ma:
-            charge_left_c = step.charge_limit_c - abs(self._charge_c)
-            if charge_left_c / abs(current_ma * 1e-3) < left_s:
-                left_s = charge_left_c / abs(current_ma * 1e-3)
-                reason = EndReason.CHARGE
+        left_s, current_ma, reason = self._left(step)
         ends = duration_s >= left_s
         if ends:
             duration_s = max(0.0, left_s)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from devices.pvs import PositionCompareKind
 from sim.camera_settings import CameraSettings
 from sim.cell_settings import CellSettings
 from sim.faults import parse_fault
@@ -62,6 +63,10 @@ class SimulationSettings(BaseModel):
     camera: CameraSettings = Field(default_factory=CameraSettings)
     source: SourceSettings = Field(default_factory=SourceSettings)
     stages: StageSettings = Field(default_factory=StageSettings)
+    position_compare: PositionCompareKind | None = Field(
+        default="zebra",
+        description="unit that triggers the camera: zebra, panda, or null for none",
+    )
     voltage_record: Path | None = Field(
         default=None, description="recorded voltage that the cell shows instead"
     )

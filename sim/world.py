@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sim.cell import CellState
+from sim.cell import CellState, VirtualCell
 from sim.clock import Clock
 from sim.darkroom import Darkroom, Exposure
 from sim.history import History
@@ -21,6 +21,8 @@ from sim.source import StorageRing
 
 # Wall time between writings: so much of the cell's life a kill can take.
 _MEMORY_PERIOD_S = 0.2
+# States that differ by less look alike: rounding of a charge, in half-cycles.
+_ALIKE_HALF_CYCLES = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,9 +82,11 @@ class World:
         self.instrument = VirtualInstrument(terminals, clock.now)
         memory.restore(self.instrument)
         self.instrument.on_relay_open = self.freeze_cell
+        self.instrument.on_relay_close = self._foresee
         self.darkroom = Darkroom(settings, directory)
         self._schedule_listeners: list[Callable[[], None]] = []
         self._frozen_number = 0
+        self._foreseen: FrozenCell | None = None
         self.frozen = self._freeze()
 
     async def begin(self) -> None:
@@ -108,9 +112,29 @@ class World:
         self.frozen = self._freeze()
 
     def _freeze(self) -> FrozenCell:
+        state, foreseen = self.cell.state(), self._foreseen
+        if not self.instrument.relay_closed:
+            self._foreseen = None
+        if foreseen is not None and _alike(foreseen.state, state):
+            return self._prepare(state, self.clock.now(), like=foreseen.number)
+        return self._prepare(state, self.clock.now())
+
+    def _foresee(self) -> None:
+        """Prepare the cell as the step will leave it, for it may take minutes."""
+        left_s, current_ma = self.instrument.step_ahead()
+        settings = self.settings
+        ahead = VirtualCell.from_memory(
+            settings.cell, settings.seed, self.cell.memory()
+        )
+        ahead.advance(left_s, current_ma)
+        self._foreseen = self._prepare(ahead.state(), self.clock.now() + left_s)
+
+    def _prepare(
+        self, state: CellState, time_s: float, like: int | None = None
+    ) -> FrozenCell:
         self._frozen_number += 1
-        number, state = self._frozen_number, self.cell.state()
-        prepared = self.darkroom.prepare(number, state, self.clock.now())
+        number = self._frozen_number
+        prepared = self.darkroom.prepare(number, state, time_s, like=like)
         frozen = FrozenCell(number, state, prepared)
         # Prepared, a large cell takes 10 GB of disk.
         weakref.finalize(frozen, self.darkroom.forget, number)
@@ -158,3 +182,13 @@ class World:
         self.instrument.close()
         self.remember()
         self.darkroom.stop()
+
+
+def _alike(one: CellState, other: CellState) -> bool:
+    """Return whether two states look the same."""
+    return (
+        abs(one.half_cycles - other.half_cycles) < _ALIKE_HALF_CYCLES
+        and one.directions == other.directions
+        and one.shorted == other.shorted
+        and one.path_complete == other.path_complete
+    )
