@@ -23,6 +23,7 @@ from analysis.measurement.grey_levels import (
     fit_level_field,
 )
 from analysis.measurement.interface_step import OpenFaces, with_interfaces
+from analysis.measurement.interfaces import warm_up as warm_up_interfaces
 from analysis.measurement.isolation import find_shards, find_solid, isolate_pellet
 from analysis.measurement.lithium import Lithium
 from analysis.measurement.new_cracks import find_new_cracks
@@ -138,6 +139,7 @@ def warm_up() -> None:
     grey = np.where(solid & (np.abs(x - 30 - 0.1 * z) > 2), 1.0, 0.0)
     noise = np.random.default_rng(0).normal(0, 0.05, grey.shape)
     volume = ArrayVolume((grey + noise).astype(np.float32), 1.0)
+    warm_up_interfaces()
     with tempfile.TemporaryDirectory() as directory:
         file = Path(directory) / "result.h5"
         result = measure_tomogram(volume, MeasurementSettings())

@@ -86,6 +86,7 @@ def fit_thin_voids(
     halo_px = math.ceil(max(3 * LEVEL_SIGMA_PX, 4 * optics.length_px))
     height = np.full(within.shape, np.nan, np.float32)
     noise = np.full(within.shape, np.nan, np.float32)
+    sigmas_px = []
     for tile in tiles(within.shape, halo_px):
         if not within[tile.core].any():
             continue
@@ -94,12 +95,14 @@ def fit_thin_voids(
             within[tile.held], optics, reach_px, sigma_px,
         )  # fmt: skip
         sigma_px = fitted[2]  # the next tile's is much the same
+        sigmas_px.append(sigma_px)
         height[tile.core] = fitted[0][tile.inner]
         noise[tile.core] = fitted[1][tile.inner]
     seen = np.isfinite(height)
     if not seen.any():
         raise ValueError("no face of the electrolyte is seen in the companion")
     # An integral over the blur of a void adds the noise of some three voxels.
+    sigma_px = float(np.median(sigmas_px))
     sd_px = float(np.sqrt(np.nanmean(noise**2))) * math.sqrt(3.0)
     floor_px = max(FLOOR_SIGMAS * sigma_px, FLOOR_NOISES * sd_px, 1.0)
     found = height[seen]

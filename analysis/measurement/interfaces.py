@@ -23,7 +23,7 @@ from analysis.measurement.face_voids import FaceVoids
 from analysis.measurement.interface_absorption import find_wide_voids
 from analysis.measurement.interface_phase import fit_thin_voids
 from analysis.measurement.void_optics import VoidOptics
-from analysis.volume import VolumeSource
+from analysis.volume import ArrayVolume, VolumeSource
 
 INSIDE_PX = 10
 """Voxels of each column below the face, for the level of the electrolyte."""
@@ -130,6 +130,21 @@ def measure_interfaces(
             found = _measure_face(band, within, optics, reach_px, body.edge_sigma_px)
         faces.append(found)
     return Interfaces(*faces, source="phase" if optics.length_px else "attenuation")
+
+
+def warm_up() -> None:
+    """Compile the kernels, or load them from the cache, on a small face."""
+    shape = (40, 24, 24)
+    z = np.arange(shape[0], dtype=np.float32)[:, None, None]
+    noise = np.random.default_rng(0).normal(0, 0.01, shape)
+    grey = np.where(z > 20, 1.0, 0.3) + noise
+    grey[17:21, 8:16, 8:16] = 0
+    face = np.full(shape[1:], 20.5, np.float32)
+    rim = np.full((shape[0], 4), 100.0, np.float32)
+    body = Body(face, face + 100, rim, (11.5, 11.5), 0.8)
+    volume = ArrayVolume(grey.astype(np.float32), 1.0)
+    for optics in (VoidOptics(0.3), VoidOptics(0.3, 2.0, 0.9)):
+        measure_interfaces(volume, body, optics, reach_um=6.0, slab_bytes=2**20)
 
 
 def face_rows(body: Body, reach_px: float) -> list[tuple[int, int]]:

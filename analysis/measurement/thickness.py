@@ -21,6 +21,19 @@ BIN_PX = 0.25
 TRUSTED_PX = 0.12
 SHARP_SIGMA_PX = 0.4
 
+ROUGH_FRAC = 2.2
+"""An edge so much more blurred than the point spread is rough."""
+
+INTEGRAL_SD_PX = 0.05
+ROUGHEST_PX = 4.0
+"""Roughness and tilt of an electrode's outer face blur it by no more."""
+
+MEAN_REACH_PX = 8
+"""Roughness of a face reaches no farther from the smooth face."""
+
+MEAN_LEVEL_PX = 6
+"""Voxels beyond that tell the grey on both sides."""
+
 
 @dataclass(frozen=True)
 class Edge:
@@ -125,13 +138,72 @@ def _fit_faint_edge(
     )  # fmt: skip
 
 
-def _centroid(at: NDArray[np.float64], grey: NDArray[np.float64], near: float) -> float:
+def _fit_rough_edge(
+    at: NDArray[np.float64], grey: NDArray[np.float64], sigma: float, columns: int
+) -> Edge:
+    """Fit a faint step whose blur is the point spread and an unknown roughness."""
+    narrow = _fit_faint_edge(at, grey, sigma, columns)
+
+    def blurred(
+        u: np.ndarray, before: float, step: float, where: float, blur: float
+    ) -> np.ndarray:
+        return before + 0.5 * step * (
+            1 + special.erf((u - where) / (blur * math.sqrt(2)))
+        )
+
+    start = (float(grey[: len(at) // 2].mean()), narrow.step, narrow.position, sigma)
+    ends = (
+        (-np.inf, -np.inf, float(at[0]), 0.99 * sigma),
+        (np.inf, np.inf, float(at[-1]), sigma + ROUGHEST_PX),
+    )
+    if not at[0] < narrow.position < at[-1]:
+        return narrow
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", optimize.OptimizeWarning)
+        try:
+            found, covariance = optimize.curve_fit(
+                blurred, at, grey, p0=start, bounds=ends, maxfev=4000
+            )
+        except (optimize.OptimizeWarning, RuntimeError):
+            return narrow
+    deviation = np.sqrt(np.diag(covariance))
+    if not np.isfinite(deviation).all():
+        return narrow
+    step, where, blur = (float(value) for value in found[1:])
+    left = grey - blurred(at, float(found[0]), step, where, blur)
+    sd = float(deviation[2]) * _stretch(left)
+    # The integral of the profile is right for a roughness of any shape, but it takes
+    # in the noise of all rows across the edge.
+    reach = 3 * blur + 1
+    integral_sd = float(left.std()) * math.sqrt(2 * reach) / abs(step)
+    integral_sd *= _stretch(left)
+    if blur > ROUGH_FRAC * sigma and integral_sd < INTEGRAL_SD_PX:
+        where, sd = _centroid(at, grey, where, reach), math.hypot(sd, integral_sd)
+    return Edge(where, sd, blur, step, float(deviation[1]), columns)
+
+
+def _stretch(left: NDArray[np.float64]) -> float:
+    """Return how much less neighbouring rows tell when their noise is alike."""
+    total = float((left**2).sum())
+    if total == 0:
+        return 1.0
+    alike = float((left[1:] * left[:-1]).sum()) / total
+    alike = min(max(alike, 0.0), 0.8)
+    return math.sqrt((1 + alike) / (1 - alike))
+
+
+def _centroid(
+    at: NDArray[np.float64],
+    grey: NDArray[np.float64],
+    near: float,
+    widest: float = 6.0,
+) -> float:
     """Return where a sharp step would have the integral of the profile.
 
     That holds for any symmetric blur and any fringe, where the error function, whose
     shape the voxels and a fringe change, is biased by some hundredths of a voxel.
     """
-    reach = min(6.0, near - at[0], at[-1] - near)
+    reach = min(widest, near - at[0], at[-1] - near)
     if reach < 3:
         return near
     outer, inner = at < near - 0.6 * reach, at > near + 0.6 * reach
@@ -279,6 +351,62 @@ def fit_pellet_faces(overview: Overview, body: Body) -> tuple[Body, PelletFaces]
     )
 
 
+def mean_height(
+    overview: Overview,
+    faces: NDArray[np.float64],
+    chosen: NDArray[np.bool_],
+    direction: int,
+) -> tuple[float, float]:
+    """Return the mean height of a rough face over columns, and its uncertainty.
+
+    The grey that a column lacks across the face is its height, whatever its shape: the
+    mean is exact for any roughness, where a smooth surface follows the greater part of
+    it. Only what lies well below and above the face tells whether a crack or a shard
+    is there, so that high and low columns are taken alike.
+
+    Parameters
+    ----------
+    overview : Overview
+        Mean columns.
+    faces : ndarray, shape (y, x)
+        Smooth height of the face in each cell.
+    chosen : ndarray of bool, shape (y, x)
+        Cells to take.
+    direction : int
+        1 where the pellet lies at larger z, else -1.
+    """
+    rows, cells = np.nonzero(chosen)
+    height = faces[rows, cells]
+    base = np.floor(height).astype(int)
+    reach = MEAN_REACH_PX + MEAN_LEVEL_PX
+    offsets = np.arange(-reach, reach + 1)
+    z = base[None] + direction * offsets[:, None]
+    whole = ((z >= 0) & (z < overview.shape[0])).all(axis=0)
+    if whole.sum() < 16:
+        return float(height.mean()), math.inf
+    grey = overview.columns[z[:, whole], rows[whole], cells[whole]].astype(np.float64)
+    height, base = height[whole], base[whole]
+    outside, inside = grey[:MEAN_LEVEL_PX], grey[-MEAN_LEVEL_PX:]
+    low, high = float(np.median(outside)), float(np.median(inside))
+    contrast = high - low
+    # The darkest pair of voxels finds a narrow crack, the mean a wide one.
+    sound = np.abs(inside.mean(axis=0) - high) < 0.1 * contrast
+    sound &= np.abs(outside.mean(axis=0) - low) < 0.1 * contrast
+    if sound.sum() < 16:
+        return float(faces[chosen].mean()), math.inf
+    grey, height, base = grey[:, sound], height[sound], base[sound]
+    low = float(grey[:MEAN_LEVEL_PX].mean())
+    high = float(grey[-MEAN_LEVEL_PX:].mean())
+    across = grey[MEAN_LEVEL_PX:-MEAN_LEVEL_PX]
+    share = ((high - across) / (high - low)).sum(axis=0)
+    # A sharp face at the base's centre would lack half of the voxels there.
+    found = base + direction * (share - MEAN_REACH_PX - 0.5)
+    off = found - height
+    offset = float(off.mean())
+    sd = float(off.std()) / math.sqrt(len(off))
+    return float(faces[chosen].mean()) + offset, sd
+
+
 @dataclass(frozen=True)
 class ElectrodeFace:
     """Outer face of an electrode; ``edge`` is None where it is not in view."""
@@ -300,8 +428,11 @@ def fit_electrode(
     cell = overview.column_factor
     shape = overview.columns.shape[1], overview.columns.shape[2]
     chosen = cells_inside(overview, body, 4.0 * cell + 6)
-    face = _at_cells(body.top if top else body.bottom, cell, shape)[chosen]
-    inner = float(face.mean())
+    faces = _at_cells(body.top if top else body.bottom, cell, shape)
+    face = faces[chosen]
+    inner, inner_sd = mean_height(overview, faces, chosen, 1 if top else -1)
+    if not math.isfinite(inner_sd):
+        inner_sd = TRUSTED_PX / 2
     if top:
         first = int(face.min()) - 5
         rows = range(first, -1, -1)
@@ -324,7 +455,7 @@ def fit_electrode(
     part = slice(max(0, cut - reach), min(number, cut + reach))
     at = np.arange(number, dtype=np.float64)[part]
     try:
-        edge = _fit_faint_edge(at, grey[part], body.edge_sigma_px, int(chosen.sum()))
+        edge = _fit_rough_edge(at, grey[part], body.edge_sigma_px, int(chosen.sum()))
     except RuntimeError:
         return ElectrodeFace(None, None, None, "outer face cannot be fitted")
     significant = abs(edge.step) > 5 * edge.step_sd
@@ -332,4 +463,5 @@ def fit_electrode(
         return ElectrodeFace(None, None, None, "outer face is out of view")
     z = first - edge.position if top else first + edge.position
     thickness = inner - z if top else z - inner
-    return ElectrodeFace(edge, thickness, edge.position_sd, "")
+    sd = math.hypot(edge.position_sd, inner_sd)
+    return ElectrodeFace(edge, thickness, sd, "")

@@ -128,6 +128,9 @@ def test_absorption_tells_wide_voids_only():
 def test_absorption_says_what_hides_the_voids():
     fringes = make_interface(distance_mm=5.0, retrieved=False, noise=0.03)
     assert "fringes" in measure(fringes, ABSORPTION).anode.reason
+    lenses = ((48, 48, 30, 6.0),)
+    phase = make_interface(lenses, distance_mm=5.0, noise=0.03)
+    assert "that is no absorption" in measure(phase, ABSORPTION).anode.reason
     noisy = measure(make_interface(noise=0.4), ABSORPTION)
     assert "times the noise" in noisy.anode.reason
     thin = measure(make_interface(noise=0.03), ABSORPTION, lithium_px=(11.0, None))
