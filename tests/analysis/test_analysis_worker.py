@@ -215,15 +215,11 @@ def test_a_scan_whose_axis_jumps_is_flagged(work, scan):
 
 def test_an_axis_that_jumps_while_the_worker_is_started_anew_is_flagged(work, scan):
     rows = []
-    for scan_id, axis_px in (
-        ("scan_0001_00", 48.3),
-        ("scan_0002_00", 48.3),
-        ("scan_0003_00", 45.1),
-    ):
+    for scan_id, axis_px in (("scan_0001_00", 48.3), ("scan_0002_00", 45.1)):
         started, written, finished = scan(scan_id, axis_px=axis_px)
         (measured,) = of_kind(work([started, *written, finished]), TomogramMeasured)
         rows.append(measured.row)
-    assert [row["sample_moved"] for row in rows] == [False, False, True]
+    assert [row["sample_moved"] for row in rows] == [False, True]
 
 
 def test_an_axis_before_that_cannot_be_read_is_none(tmp_path):
