@@ -29,6 +29,7 @@ COMMANDS = (
     "measure_command",
     "reanalyse_command",
     "voltage_command",
+    "tiled_command",
 )
 
 

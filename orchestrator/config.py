@@ -1,14 +1,15 @@
 """The experiment as one YAML file, read once into frozen models.
 
-Sections: experiment, cell, cycling, scan, guard, beamline, analysis, simulation,
-output; every key is described in ``docs/configuration.md``. Units are in the keys. This
-module is plain data: it imports neither ophyd nor bluesky, because both read the EPICS
-environment that the file sets.
+Sections: experiment, cell, cycling, scan, guard, rules, beamline, analysis, simulation,
+output, tiled; every key is described in ``docs/configuration.md``. Units are in the
+keys. This module is plain data: it imports neither ophyd nor bluesky, because both read
+the EPICS environment that the file sets.
 """
 
 from math import pi
 from pathlib import Path
 from typing import Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import (
     AwareDatetime,
@@ -16,6 +17,7 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    field_validator,
     model_validator,
 )
 from pydantic_core import to_json
@@ -138,6 +140,49 @@ class BeamlineSection(BaseModel):
     )
 
 
+class TiledSection(BaseModel):
+    """A Tiled server that gets a copy of each run once it has ended."""
+
+    model_config = _SECTION
+
+    uri: str | None = Field(
+        default=None,
+        description="of the server, such as http://127.0.0.1:8000 or https://…; "
+        "nothing is sent without it",
+    )
+    api_key_variable: str = Field(
+        default="TILED_API_KEY",
+        pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
+        description="environment variable that holds the key, which no file does",
+    )
+    retry_s: float = Field(
+        default=30.0,
+        gt=0,
+        le=3600,
+        description="pause before a server that was away is tried again (wall time)",
+    )
+
+    @field_validator("uri")
+    @classmethod
+    def _is_safe(cls, uri: str | None) -> str | None:
+        if uri is None:
+            return None
+        parts = urlsplit(uri)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(f"uri is {uri!r}; it must be http://… or https://…")
+        if parts.query or parts.password:
+            raise ValueError(
+                "uri holds more than an address; a key belongs into the environment "
+                "variable that api_key_variable names, never into a file"
+            )
+        loopback = parts.hostname in ("127.0.0.1", "localhost", "::1")
+        if parts.scheme == "http" and not loopback:
+            raise ValueError(
+                f"uri is {uri!r}: the key would cross the network in clear; use https"
+            )
+        return uri
+
+
 class OutputSection(BaseModel):
     """Where the data go."""
 
@@ -167,6 +212,7 @@ class Experiment(BaseModel):
         default=None, description="the simulated beamline of a dry run"
     )
     output: OutputSection = Field(default_factory=OutputSection)
+    tiled: TiledSection = Field(default_factory=TiledSection)
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import sqrt
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import h5py
 
@@ -17,12 +17,10 @@ from orchestrator.channel_access import set_environment
 from orchestrator.config import Experiment
 from orchestrator.errors import ConfigurationError
 from orchestrator.layout import Layout, scan_id
+from orchestrator.outcome import Outcome
 from orchestrator.results import Row, Value, read_rows, write_rows
 from sim.beamline import SimulatedBeamline
 from sim.settings import SimulationSettings
-
-if TYPE_CHECKING:  # importing it reads the EPICS environment
-    from orchestrator.session import Outcome
 
 COMPARED = ("crack_volume_um3", "pellet_volume_um3")
 
@@ -35,7 +33,7 @@ def simulation_settings(
     Raises
     ------
     ConfigurationError
-        The file has no section simulation.
+        The file has no section simulation, or its cell cannot crack as asked.
     """
     simulation = experiment.simulation
     if simulation is None:
@@ -57,8 +55,19 @@ def simulation_settings(
     update: dict[str, object] = {"cell": cell, "camera": camera}
     if clock_factor is not None:
         update["clock_factor"] = clock_factor
-    values = {**dict(simulation), **update}
-    return SimulationSettings.model_validate(values)
+    settings = SimulationSettings.model_validate({**dict(simulation), **update})
+    _check_cracks(settings)
+    return settings
+
+
+def _check_cracks(settings: SimulationSettings) -> None:
+    """Refuse a cell that the simulation could not go on with once it cracks."""
+    from sim.growth import check_cracks  # compiles
+
+    try:
+        check_cracks(settings.cell, settings.camera, settings.seed)
+    except ValueError as error:
+        raise ConfigurationError(f"simulation.cell: {error}") from error
 
 
 def keep_settings(layout: Layout, settings: SimulationSettings) -> None:
@@ -124,7 +133,7 @@ def run_dry(
     *,
     resumed: bool = False,
     force: Sequence[str] = (),
-) -> "tuple[Outcome, TruthComparison | None]":
+) -> tuple[Outcome, TruthComparison | None]:
     """Run the experiment on the simulated beamline and compare with its truth.
 
     Returns

@@ -3,15 +3,13 @@
 import logging
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # importing it reads the EPICS environment
-    from orchestrator.session import Outcome
+from orchestrator.outcome import Outcome
 
 _log = logging.getLogger(__name__)
 
 
-def tell_end(outcome: "Outcome", directory: Path, *extra: str) -> int:
+def tell_end(outcome: Outcome, directory: Path, *extra: str) -> int:
     """Print how it ended and where the report lies; return the exit code."""
     from orchestrator.report import write_report
 

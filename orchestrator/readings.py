@@ -3,7 +3,8 @@
 from typing import Any
 
 from devices.beamline import Beamline
-from orchestrator.state import NOT_CONNECTED, ExperimentState
+from orchestrator.snapshot import NOT_CONNECTED
+from orchestrator.state import ExperimentState
 
 
 def show_readings(beamline: Beamline, state: ExperimentState) -> None:

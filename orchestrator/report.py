@@ -1,5 +1,7 @@
 """The report of an experiment: one HTML page that needs no server and no network."""
 
+import logging
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +13,7 @@ import numpy as np
 from markupsafe import Markup
 
 from analysis.errors import DataError
+from analysis.measurement.video import write_series
 from orchestrator.config import Experiment
 from orchestrator.figures import (
     error_figure,
@@ -34,7 +37,9 @@ from orchestrator.slices import (
     picture,
     scale_bar_um,
 )
-from orchestrator.state import charge_unit
+from orchestrator.wording import charge_unit
+
+_log = logging.getLogger(__name__)
 
 EVENT_KINDS = ("decision", "alarm", "failed", "analysis_failed", "ended")
 _TONES = {
@@ -88,12 +93,20 @@ def write_report(directory: Path) -> Path:
     """
     data = read_experiment(directory)
     path = Layout(data.directory).report_file
-    write_text(path, render_report(data))
+    write_text(path, render_report(data, _write_videos(data)))
     return path
 
 
-def render_report(data: ExperimentData) -> str:
-    """Return the page as HTML; everything a user typed is escaped."""
+def render_report(
+    data: ExperimentData, videos: Sequence[Mapping[str, str]] = ()
+) -> str:
+    """Return the page as HTML; everything a user typed is escaped.
+
+    Parameters
+    ----------
+    videos : sequence of mapping
+        Name and address of each video to link.
+    """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("orchestrator", "templates"),
         autoescape=True,
@@ -104,7 +117,8 @@ def render_report(data: ExperimentData) -> str:
     faults = list(data.faults)
     titles = _state_titles(data)
     slices = _slices(data, titles, faults)
-    renders = _renders(data, titles)
+    renders = _pictures(data, titles, "cracks_3d")
+    interfaces = _pictures(data, titles, "anode_interface", "cathode_interface")
     error = _markup(error_figure(data))
     context = {
         "data": data,
@@ -112,6 +126,8 @@ def render_report(data: ExperimentData) -> str:
         "voltage": _markup(voltage_figure(data)),
         "slices": slices,
         "renders": renders,
+        "interfaces": interfaces,
+        "videos": videos,
         "volumes": _markup(volumes_figure(data)),
         "growth": _markup(growth_figure(data)),
         "growth_law": _growth_law(data),
@@ -134,6 +150,10 @@ def render_report(data: ExperimentData) -> str:
         sections.append(("slices", "Slices"))
     if renders:
         sections.append(("renders", "Cracks in 3D"))
+    if interfaces:
+        sections.append(("interfaces", "Interfaces"))
+    if videos:
+        sections.append(("videos", "Videos"))
     if context["volumes"]:
         sections.append(("volumes", "Cracks and lithium"))
     if context["widths"]:
@@ -285,17 +305,47 @@ def _state_titles(data: ExperimentData) -> dict[str, str]:
     return titles
 
 
-def _renders(data: ExperimentData, titles: Mapping[str, str]) -> list[dict[str, str]]:
-    found = []
+def _pictures(
+    data: ExperimentData, titles: Mapping[str, str], *names: str
+) -> list[dict[str, Any]]:
+    """Return the title and the pictures of each state that has any of them."""
+    found: list[dict[str, Any]] = []
     for row in data.rows:
         number, label = row.get("scan_number"), str(row.get("label", ""))
-        if isinstance(number, int):
-            path = data.layout.preview_dir(number) / "cracks_3d.png"
-            address = embedded_picture(path)
-            if address is not None:
-                title = titles.get(label, f"State {label}")
-                found.append({"title": title, "address": address})
+        if not isinstance(number, int):
+            continue
+        folder = data.layout.preview_dir(number)
+        views = [
+            {"name": name.replace("_", " "), "address": address}
+            for name in names
+            if (address := embedded_picture(folder / f"{name}.png")) is not None
+        ]
+        if views:
+            found.append({"title": titles.get(label, f"State {label}"), "views": views})
     return found
+
+
+def _write_videos(data: ExperimentData) -> list[dict[str, str]]:
+    """Write what has changed of the videos; return name and address of each."""
+    layout = data.layout
+    titles = _state_titles(data)
+    states = [
+        (layout.preview_dir(number), titles.get(str(row.get("label", "")), ""))
+        for row in data.rows
+        if isinstance(number := row.get("scan_number"), int)
+    ]
+    try:
+        videos = write_series(states, layout.results_dir / "videos")
+    except (OSError, ValueError):
+        _log.exception("the videos could not be written")
+        return []
+    return [
+        {
+            "name": name.replace("_", " "),
+            "address": os.path.relpath(path, layout.report_file.parent),
+        }
+        for name, path in videos.items()
+    ]
 
 
 def _slices(

@@ -27,8 +27,10 @@ _UNITS = {
     "um3": "um3",
     "px": "px",
     "deg": "deg",
+    "ohm": "ohm",
     "frac": "",
 }
+_UNITS_OF = {"grey_solid": "1/px", "grey_low": "1/px"}
 
 
 class ResultsTable:
@@ -120,9 +122,8 @@ def _write_hdf5(path: Path, rows: list[Row]) -> None:
                 continue
             numbers = [np.nan if value is None else float(value) for value in values]
             column = table.create_dataset(name, data=np.array(numbers))
-            unit = _UNITS.get(name.rpartition("_")[2])
-            if unit is not None:
-                column.attrs["units"] = unit
+            unit = _UNITS.get(name.rpartition("_")[2], "")
+            column.attrs["units"] = _UNITS_OF.get(name, unit)  # "": dimensionless
     partial.replace(path)
 
 

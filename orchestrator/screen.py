@@ -17,14 +17,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from .state import (
-    NOT_CONNECTED,
-    Entry,
-    ExperimentState,
-    Snapshot,
-    charge_unit,
-    describe_step,
-)
+from .snapshot import NOT_CONNECTED, Entry, Snapshot
+from .state import ExperimentState
+from .tiled_copy import CopyStatus
+from .wording import charge_unit, describe_step
 
 _log = logging.getLogger(__name__)
 
@@ -387,6 +383,18 @@ def _analysis(snapshot: Snapshot) -> RenderableType:
     text.append(f"{status.failed} failed", style="yellow" if status.failed else "")
     if status.restarts:
         text.append(f" · worker restarted {status.restarts}×", style="yellow")
+    if snapshot.copy is not None:
+        text.append(_copied(snapshot.copy))
+    return text
+
+
+def _copied(status: CopyStatus) -> Text:
+    text = Text(f" · Tiled {status.sent} sent")
+    if status.waiting:
+        behind = f", {status.waiting} waiting, oldest {_duration(status.lag_s)}"
+        text.append(behind, style="yellow" if status.fault else "")
+    if status.refused:
+        text.append(f", {status.refused} not taken", style="yellow")
     return text
 
 

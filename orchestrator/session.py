@@ -12,10 +12,10 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from bluesky import RunEngine
 from bluesky.utils import RunEngineInterrupted
@@ -39,6 +39,7 @@ from orchestrator.history import History, Rest, read_history, what_is_left
 from orchestrator.journal import Journal
 from orchestrator.layout import Layout, scan_id
 from orchestrator.live import LiveAnalysis, LiveDocuments
+from orchestrator.outcome import Kind, Outcome, one_line, outcome_of
 from orchestrator.past import show_past
 from orchestrator.preflight import preflight, refuse
 from orchestrator.readings import show_readings
@@ -49,6 +50,7 @@ from orchestrator.results import ResultsTable, Row
 from orchestrator.rulebook import Rulebook
 from orchestrator.screen import Screen
 from orchestrator.state import ExperimentState
+from orchestrator.tiled_process import TiledProcess
 from plans.experiment import experiment as experiment_plan
 from plans.safe_state import make_safe
 from plans.steps import HalfCycleStep, Step, TomogramStep
@@ -61,31 +63,6 @@ DRAIN_TIMEOUT_S = 3600.0  # for the last tomograms at the end
 RECOVERIES_MAX = 20  # from dead IOCs, in one session
 STOPPED_DRAIN_S = 20.0  # the same where the operator wants to leave
 ROTATION_RAMP_S = 1.0  # for the estimate of the time only
-
-Kind = Literal["done", "done_by_rule", "short_circuit", "stopped", "failed"]
-_KINDS: Mapping[str, Kind] = {"completed": "done", "short_circuit": "short_circuit"}
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How an experiment ended.
-
-    Attributes
-    ----------
-    reason : str
-        Why, in one line.
-    unmeasured : int
-        Tomograms whose analysis failed; their frames are safe.
-    """
-
-    kind: Kind
-    reason: str
-    unmeasured: int = 0
-
-    @property
-    def succeeded(self) -> bool:
-        """Whether it ended as it was meant to."""
-        return self.kind in ("done", "done_by_rule", "short_circuit")
 
 
 class Session:
@@ -142,6 +119,11 @@ class Session:
         self._live_documents = LiveDocuments(self.live, self._scan_of)
         self._scans: dict[str, Row] = {}
         self._report = ReportWriter(layout)
+        self._tiled: TiledProcess | None = None
+        if experiment.tiled.uri is not None:
+            self._tiled = TiledProcess(
+                layout, on_status=self.state.copied, warn=self._warn
+            )
 
     # --- the experiment --------------------------------------------------------------
 
@@ -165,6 +147,8 @@ class Session:
         steps = self.experiment.steps
         self.state.planned(steps, [self._expected_s(step) for step in steps])
         self.live.start()
+        if self._tiled is not None:
+            self._tiled.start()
         try:
             with self.hands, Screen(self.state), self._shown_backlog():
                 if past is None:
@@ -176,12 +160,14 @@ class Session:
                 outcome = self._finish(outcome)
         except BaseException as error:
             with suppress(InsituError):
-                text = _one_line(error)
-                self.journal.add("ended", text, details=_ended("failed"))
+                text = one_line(error)
+                self.journal.add("ended", text, details={"outcome": "failed"})
             raise
         finally:
             self.live.close()
             self._report.end()
+            if self._tiled is not None:
+                self._tiled.close()
             self.archive.close()
             self.record.close()
             self.journal.close()
@@ -234,7 +220,7 @@ class Session:
             try:
                 rest = self._reconciled_rest(beamline, self._read_history())
             except RefusedError as error:
-                return Outcome("failed", f"{outcome.reason}; then {_one_line(error)}")
+                return Outcome("failed", f"{outcome.reason}; then {one_line(error)}")
             watch.lost()  # what the reconciliation found is settled
             self.decide(f"goes on with {len(rest.steps)} steps left")
         return self._run_plans(beamline, rest)
@@ -370,10 +356,10 @@ class Session:
         try:
             if stopped := self.hands.abort_reason():  # asked while it connected
                 return Outcome("stopped", stopped)
-            outcome = self._judged(_outcome(engine(plan)))
+            outcome = self._judged(outcome_of(engine(plan)))
         except (RunEngineInterrupted, DeviceError, InsituError, OSError) as error:
             _log.exception("the plan ended with an error")
-            outcome = Outcome("failed", _one_line(error))
+            outcome = Outcome("failed", one_line(error))
         except Exception as error:  # a fault of ours: safe first, then the report
             _log.exception("the plan ended with an unexpected error")
             outcome = Outcome("failed", f"{type(error).__name__}: {error}")
@@ -409,7 +395,7 @@ class Session:
             )
         unmeasured = self.live.failed + self.live.waiting
         outcome = Outcome(outcome.kind, outcome.reason, unmeasured)
-        self.journal.add("ended", outcome.reason, details=_ended(outcome.kind))
+        self.journal.add("ended", outcome.reason, details={"outcome": outcome.kind})
         self.state.finished(outcome.kind, outcome.reason)
         return outcome
 
@@ -557,27 +543,5 @@ class Session:
             thread.join()
 
 
-def _outcome(result: Any) -> Outcome:
-    """Return the outcome of a `RunEngineResult`."""
-    ended = result.plan_result
-    if result.exit_status != "success" or ended is None:
-        error = result.exception
-        reason = result.reason or (
-            _one_line(error) if error else "the plan ended early"
-        )
-        kind: Kind = "stopped" if result.exit_status == "abort" else "failed"
-        return Outcome(kind, reason)
-    return Outcome(_KINDS.get(ended.kind, "stopped"), ended.reason)
-
-
 def _is_simulated(beamline: Beamline) -> bool:
     return beamline.potentiostat.simulated.get() == "Yes"
-
-
-def _ended(kind: Kind) -> dict[str, str]:
-    return {"outcome": kind}
-
-
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return text or type(error).__name__

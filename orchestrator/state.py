@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 from analysis.messages import (
     AnalysisFailed,
@@ -22,11 +22,11 @@ from analysis.messages import (
     WorkerReady,
 )
 from orchestrator.layout import scan_id
+from orchestrator.snapshot import AnalysisStatus, Entry, Level, Progress, Snapshot
+from orchestrator.tiled_copy import CopyStatus
+from orchestrator.wording import describe_step, summarise_row
 from plans.steps import HalfCycleStep, Step, TomogramStep
 
-Level = Literal["info", "good", "decision", "warning", "alarm"]
-
-NOT_CONNECTED = "not connected"
 VOLTAGE_SAMPLES = 240
 ENTRIES = 200
 
@@ -40,80 +40,7 @@ _BASELINE_READINGS = {
     "shutter_state": "shutter",
     "potentiostat_relay_readback": "relay",
 }
-_FRAME_STREAMS = ("darks", "flats", "projections")
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One line of the running log; ``number`` counts from 1 and never repeats."""
-
-    number: int
-    time_s: float
-    level: Level
-    text: str
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far the running scan or half-cycle has come, in its own unit."""
-
-    what: str
-    done: float
-    total: float
-    unit: str
-
-    @property
-    def fraction(self) -> float:
-        """Share done, 0 to 1; 0 where the total is unknown."""
-        if not self.total > 0:
-            return 0.0
-        return min(max(self.done / self.total, 0.0), 1.0)
-
-
-@dataclass(frozen=True)
-class AnalysisStatus:
-    """What the analysis worker has done and still has to do."""
-
-    ready: bool = False
-    waiting: int = 0
-    lag_s: float = 0.0
-    restarts: int = 0
-    measured: int = 0
-    failed: int = 0
-    scan_id: str = ""
-    stage: str = ""
-    fraction: float = 0.0
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """All that the screen draws, taken at one moment."""
-
-    experiment_id: str
-    simulated: bool
-    now_s: float
-    started_s: float
-    ended_s: float | None
-    step: Step | None
-    attempt: int
-    step_begun_s: float | None
-    position: int
-    planned: int
-    completed: int
-    failures: int
-    phase: str
-    progress: Progress | None
-    step_remaining_s: float | None
-    experiment_remaining_s: float | None
-    readings: Mapping[str, float | str]
-    voltages_v: tuple[float, ...]
-    row: Mapping[str, float | int | str | None]
-    analysis: AnalysisStatus
-    entries: tuple[Entry, ...]
-    alarms: tuple[Entry, ...]
-    question: str
-    outcome: str | None
-    reason: str
+_FRAME_STREAMS = ("darks", "flats", "projections", "flats_after")
 
 
 @dataclass
@@ -124,20 +51,6 @@ class _Run:
     streams: dict[str, str] = field(default_factory=dict)
     frames: dict[str, int] = field(default_factory=dict)
     first_time_s: float | None = None
-
-
-def describe_step(step: Step) -> str:
-    """Return the operator's name of a step: kind and label."""
-    if isinstance(step, HalfCycleStep):
-        return f"half-cycle {step.half_cycle} ({step_direction(step)} {step.label})"
-    if step.label == "0":
-        return "tomogram of the pristine cell"
-    return f"tomogram at label {step.label}"
-
-
-def step_direction(step: HalfCycleStep) -> str:
-    """Return "charge" or "discharge": positive current charges the cell."""
-    return "charge" if step.current_ma > 0 else "discharge"
 
 
 class ExperimentState:
@@ -194,6 +107,7 @@ class ExperimentState:
         self._entries: deque[Entry] = deque(maxlen=ENTRIES)
         self._alarms: deque[Entry] = deque(maxlen=5)
         self._question = ""
+        self._copy: CopyStatus | None = None
         self._number = 0
 
     # --- the plan of the experiment -------------------------------------------
@@ -445,7 +359,7 @@ class ExperimentState:
             asked = float(nominal[2])
         else:
             scan = run.start.get("scan") or {}
-            number = scan.get(f"num_{stream}")
+            number = scan.get(f"num_{stream.removesuffix('_after')}")
             if isinstance(number, int | float):
                 asked = float(number)
         self._progress = Progress(stream, run.frames.get(stream, 0), asked, "frames")
@@ -535,6 +449,12 @@ class ExperimentState:
             )
             self.changed.notify_all()
 
+    def copied(self, status: CopyStatus) -> None:
+        """Set how far the copy to Tiled is."""
+        with self.changed:
+            self._copy = status
+            self.changed.notify_all()
+
     # --- what the screen asks -------------------------------------------------
 
     def entries_since(self, number: int) -> list[Entry]:
@@ -575,6 +495,7 @@ class ExperimentState:
                 entries=tuple(self._entries),
                 alarms=tuple(self._alarms),
                 question=self._question,
+                copy=self._copy,
                 outcome=self._outcome,
                 reason=self._reason,
             )
@@ -638,25 +559,3 @@ def _numbers(value: Any) -> list[float]:
         if math.isfinite(number):
             numbers.append(number)
     return numbers
-
-
-def charge_unit(charge_c: float) -> tuple[float, str]:
-    """Return the scale and the unit that give a charge of the order of 1 or more."""
-    for scale, unit in ((1e3, "mC"), (1e6, "µC")):
-        if charge_c == 0 or abs(charge_c) * scale >= 1:
-            return scale, unit
-    return 1e9, "nC"
-
-
-def summarise_row(row: Mapping[str, object]) -> str:
-    """Return a row of the results in one line: its main number, or why it is not."""
-    crack_volume = row.get("crack_volume_um3")
-    label = row.get("label")
-    head = f"tomogram {label}: " if label is not None else ""
-    if not isinstance(crack_volume, int | float) or not math.isfinite(crack_volume):
-        return f"{head}not measured: {row.get('reason') or 'no reason given'}"
-    text = f"{head}crack volume {crack_volume:.3g} µm³"
-    filling = row.get("filling_fraction")
-    if isinstance(filling, int | float) and math.isfinite(filling):
-        text += f", filling {100 * filling:.2f} %"
-    return text

@@ -23,7 +23,8 @@ from orchestrator.journal import Entry, read_entries
 from orchestrator.layout import Layout
 from orchestrator.results import read_rows
 from orchestrator.screen import Screen
-from orchestrator.state import ExperimentState, summarise_row
+from orchestrator.state import ExperimentState
+from orchestrator.wording import summarise_row
 from plans.steps import HalfCycleStep, Step, TomogramStep
 from plans.timing import scan_duration_s
 

@@ -175,6 +175,8 @@ def make_experiment(directory, half_cycles=7, *, ended=True):
         render.parent.mkdir(parents=True)
         if step.scan_number > 1:  # the first has no crack, the second a torn picture
             Image.new("RGB", (72, 56), "red").save(render)
+            for name in ("anode_interface", "cathode_interface"):
+                Image.new("RGB", (72, 40), "gray").save(render.with_stem(name))
         elif step.scan_number == 1:
             render.write_bytes(b"\x89PNG\r\n\x1a\n torn")
         true_um3 = 0.0
@@ -282,7 +284,7 @@ def test_page_is_whole_html_that_needs_nothing_else(page):
     assert len(parsed.ids) == len(set(parsed.ids)), "ids are unique"
     assert parsed.addresses
     for address in parsed.addresses:
-        assert address.startswith(("#", "data:image/")), address
+        assert address.startswith(("#", "data:image/", "../results/videos/")), address
         if address.startswith("#"):
             assert address[1:] in parsed.ids
     assert "url(http" not in page
@@ -308,12 +310,21 @@ def test_what_users_type_is_escaped(page):
 
 
 def test_every_state_has_three_pictures(page):
-    slices, renders = 3 * 8, 6
-    assert page.count('src="data:image/jpeg') == slices + renders
+    slices, renders, interfaces = 3 * 8, 6, 2 * 6
+    assert page.count('src="data:image/jpeg') == slices + renders + interfaces
+    assert 'alt="cathode interface, After discharge 1.5"' in page
     assert 'alt="cracks in 3D, After discharge 1.5"' in page
     assert "After charge 4" in page
     assert "After discharge 3.5" in page
     assert page.index("Pristine") < page.index("After charge 1")
+
+
+def test_videos_are_linked_where_they_lie(page, finished):
+    links = re.findall(r'href="(\.\./results/videos/[^"]+)">([^<]+)<', page)
+    assert {name for _, name in links} == {"anode interface", "cathode interface"}
+    for address, _ in links:
+        with Image.open(finished / "report" / address) as video:
+            assert video.n_frames >= 2
 
 
 def test_figures_carry_their_axes_with_units(page):
@@ -381,8 +392,8 @@ def test_each_damaged_part_is_named_and_the_rest_is_shown(tmp_path):
     assert "journal.sqlite cannot be read" in page
     assert "measurements.csv line 5 has 3 values" in page
     assert "scan_0001.h5: no slices" in page
-    slices, renders = 3 * 2, 1
-    assert page.count('src="data:image/jpeg') == slices + renders
+    slices, renders, interfaces = 3 * 2, 1, 2
+    assert page.count('src="data:image/jpeg') == slices + renders + interfaces
     assert "cell voltage (V)" in page
 
 

@@ -8,7 +8,8 @@ from rich.console import Console
 
 from analysis.messages import AnalysisFailed, TomogramMeasured, WorkerReady
 from orchestrator.screen import Screen, draw, progress_line, sparkline
-from orchestrator.state import NOT_CONNECTED, ExperimentState
+from orchestrator.snapshot import NOT_CONNECTED
+from orchestrator.state import ExperimentState
 from plans.schedule import schedule
 from plans.settings import CyclingSettings
 
