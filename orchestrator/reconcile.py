@@ -54,7 +54,11 @@ def reconcile(
         raise RefusedError(str(error)) from error
     journal.add("reconciled_hardware", "cell open, shutter closed, camera stopped")
     for run in history.cut_half_cycles:
-        passed = _passed(beamline, run, silence_s)
+        ran_before = any(
+            other.step_id is not None and other is not run
+            for other in history.half_cycles
+        )
+        passed = _passed(beamline, run, silence_s, ran_before=ran_before)
         text = f"half-cycle cut at {passed.charge_c:.4g} C, {passed.source}"
         _log.warning("%s", text)
         journal.add(
@@ -72,7 +76,9 @@ def reconcile(
     return history
 
 
-def _passed(beamline: Beamline, run: HalfCycleRun, silence_s: float) -> _Passed:
+def _passed(
+    beamline: Beamline, run: HalfCycleRun, silence_s: float, *, ran_before: bool
+) -> _Passed:
     potentiostat = beamline.potentiostat
     step_id = int(
         potentiostat.last_step_id.get(use_monitor=False, timeout=READ_TIMEOUT_S)
@@ -82,7 +88,10 @@ def _passed(beamline: Beamline, run: HalfCycleRun, silence_s: float) -> _Passed:
     plausible = abs(charge_c) * RECORDED_MORE_FRAC >= abs(recorded_c)
     if run.step_id is not None and step_id == run.step_id and plausible:
         return _Passed(charge_c, "as the instrument counted", certain=True)
-    if run.step_id is not None and step_id < run.step_id and recorded_c == 0:
+    # One that knows no step at all, though it ran some, was started anew.
+    knows = step_id > 0 or not ran_before
+    older = run.step_id is not None and step_id < run.step_id
+    if older and knows and recorded_c == 0:
         return _Passed(0.0, "it had not begun", certain=True)
     most_c = abs(run.current_ma) * 1e-3 * silence_s
     return _Passed(
