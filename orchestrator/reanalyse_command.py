@@ -144,7 +144,7 @@ def _settings(layout: Layout, changes: list[str]) -> "MeasurementSettings":
     if layout.experiment_file.is_file():
         loaded = yaml.safe_load(layout.experiment_file.read_text(encoding="utf-8"))
         analysis = loaded.get("analysis") if isinstance(loaded, dict) else None
-        values |= (analysis or {}).get("measurement") or {}
+        values |= _declared_sizes(loaded) | ((analysis or {}).get("measurement") or {})
     for change in changes:
         name, equals, value = change.partition("=")
         if not equals:
@@ -160,6 +160,17 @@ def _settings(layout: Layout, changes: list[str]) -> "MeasurementSettings":
                 for fault in error.errors()
             )
         ) from error
+
+
+def _declared_sizes(experiment: object) -> dict[str, object]:
+    """Return what the pellet ought to measure, by the experiment's cell."""
+    cell = experiment.get("cell") if isinstance(experiment, dict) else None
+    sizes = {}
+    for name in ("pellet_diameter", "pellet_thickness"):
+        size_mm = cell.get(f"{name}_mm") if isinstance(cell, dict) else None
+        if isinstance(size_mm, int | float):
+            sizes[f"{name}_um"] = 1000.0 * size_mm
+    return sizes
 
 
 def _new_folder(results_dir: Path) -> Path:

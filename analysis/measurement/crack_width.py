@@ -17,11 +17,16 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.measurement.body import Body
+
 TENSOR_RADIUS = 4
 DISC_RADIUS = 2
 STEP_PX = 0.5
 HALO_PX = TENSOR_RADIUS + 2
 DISAGREE_PX = 0.5
+NARROWEST_PX = 0.5
+"""A smaller width is noise."""
+LEAST_POINTS = 30
 
 
 @numba.njit(cache=True)
@@ -222,6 +227,28 @@ class Widths:
     def disagree(self) -> NDArray[np.bool_]:
         """Where the two widths differ: cracks meet, end or merge there."""
         return ~(np.abs(self.width_px - self.crossing_px) <= DISAGREE_PX)
+
+
+def depth_frac(points: NDArray[np.int32], body: Body) -> NDArray[np.float64]:
+    """Return how deep voxels (point, 3) lie: 0 at the anode's face, 1 at the other."""
+    z, y, x = points.T
+    top, bottom = body.top[y, x].astype(np.float64), body.bottom[y, x]
+    return (z - top) / (bottom - top)
+
+
+def side_medians(widths: Widths, body: Body) -> tuple[float | None, float | None]:
+    """Return the median width, in voxels, in the thirds beside anode and cathode.
+
+    Weighted by volume; None where fewer than `LEAST_POINTS` were measured. Cracks near
+    an electrode narrow and widen as lithium moves, which their middle does not show.
+    """
+    depth = depth_frac(widths.points, body)
+    medians = []
+    for side in (depth < 1 / 3, depth > 2 / 3):
+        width = widths.width_px[side & (widths.width_px > NARROWEST_PX)]
+        enough = len(width) >= LEAST_POINTS
+        medians.append(float(np.median(width)) if enough else None)
+    return medians[0], medians[1]
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from analysis.measurement.body import Body
 from analysis.measurement.grey_levels import Levels
 from analysis.measurement.overview import Overview
 from analysis.measurement.settings import MeasurementSettings
-from analysis.measurement.surface import robust_surface
+from analysis.measurement.surface import face_surface, robust_surface
 
 NUM_ANGLES = 720
 CLOSING_UM = 6.0  # half the widest crack that parts the pellet into fragments
@@ -233,7 +233,7 @@ def _faces(
     for start, direction in ((first, 1), (last, -1)):
         raw = _face_crossing(columns, levels, start, direction, inside)
         window = window_px / cell
-        smooth = robust_surface(raw, (window, window))
+        smooth = face_surface(raw, window, direction)
         faces.append(_to_full(smooth, cell, overview.shape[1:]))
     return faces[0], faces[1]
 

@@ -11,8 +11,10 @@ from analysis.measurement.components import Components
 from analysis.measurement.crack_mask import PackedMask
 from analysis.measurement.crack_volume import CrackVolume
 from analysis.measurement.crack_width import (
+    NARROWEST_PX,
     WidthDistribution,
     Widths,
+    side_medians,
     width_distribution,
 )
 from analysis.measurement.grey_levels import LevelField
@@ -148,6 +150,8 @@ class TomogramMeasurement:
             "crack_width_area_peak_um",
             "crack_width_area_median_um",
             "crack_width_crossing_median_um",
+            "crack_width_anode_third_um",
+            "crack_width_cathode_third_um",
             "crack_width_disagree_frac",
             "components",
             "components_6",
@@ -195,10 +199,10 @@ class TomogramMeasurement:
         row["anode_depth_um"] = anode * self.voxel_um
         row["cathode_depth_um"] = cathode * self.voxel_um
         if crack.widths is not None:
-            row.update(self._width_row(crack.widths, volume))
+            row.update(self._width_row(crack.widths, volume, body))
         return row
 
-    def _width_row(self, widths: Widths, volume: CrackVolume) -> Row:
+    def _width_row(self, widths: Widths, volume: CrackVolume, body: Body) -> Row:
         by_volume, by_area = width_distributions(widths)
         um = self.voxel_um
         inverse = float(np.mean(1 / widths.width_px))
@@ -207,7 +211,10 @@ class TomogramMeasurement:
             float(np.median(widths.crossing_px[crossed])) if crossed.any() else None
         )
         low, first, third, high = by_volume.quantiles
+        anode, cathode = side_medians(widths, body)
         return {
+            "crack_width_anode_third_um": None if anode is None else anode * um,
+            "crack_width_cathode_third_um": None if cathode is None else cathode * um,
             "crack_area_um2": volume.deficit_px * inverse * um**2,
             "crack_width_peak_um": by_volume.peak * um,
             "crack_width_median_um": by_volume.median * um,
@@ -362,6 +369,6 @@ def depths_px(components: Components, body: Body) -> tuple[float, float]:
 
 def width_distributions(widths: Widths) -> tuple[WidthDistribution, WidthDistribution]:
     """Return the distribution weighted by volume, and by area."""
-    usable = widths.width_px > 0.5
+    usable = widths.width_px > NARROWEST_PX
     width = widths.width_px[usable]
     return width_distribution(width), width_distribution(width, 1 / width)

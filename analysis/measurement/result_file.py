@@ -7,6 +7,12 @@
       crack_width/edges_um     (bin + 1)
       crack_width/volume_um3   (bin) crack volume by width
       crack_width/area_um2     (bin) crack area by width
+      crack_width_map/voxel    (point, 3) z, y, x of random voxels of the cracks
+      crack_width_map/width_um (point) width of the crack there; also crossing_um by
+                               the crossings of half the contrast, depth_frac from the
+                               anode's face (0) to the cathode's (1), and flags:
+                               disagree where cracks end, meet or merge, met where a
+                               neighbouring crack ended the integral
       crack_profile/z_um       (row)
       crack_profile/area_um2   (row) crack area cut by each row
       new_cracks/data          (z, y, x) uint8, as crack_mask, if there was an earlier
@@ -24,8 +30,9 @@ import h5py
 import hdf5plugin
 import numpy as np
 
+from analysis.measurement.body import Body
 from analysis.measurement.crack_mask import PackedMask
-from analysis.measurement.crack_width import Widths
+from analysis.measurement.crack_width import Widths, depth_frac
 from analysis.measurement.interfaces import write_interfaces
 from analysis.measurement.reference import PristineVolume
 from analysis.measurement.result import CrackMeasurement, TomogramMeasurement
@@ -33,6 +40,7 @@ from analysis.measurement.result import CrackMeasurement, TomogramMeasurement
 WIDTH_BIN_UM = 0.1
 WIDTH_LIMIT_UM = 20.0
 MASK_ROWS = 16
+MAP_CHUNK = 4096
 
 
 def write_result(result: TomogramMeasurement, path: Path) -> None:
@@ -56,8 +64,8 @@ def write_result(result: TomogramMeasurement, path: Path) -> None:
                 )
             pellet.attrs["centre_px"] = result.body.centre
         write_interfaces(entry, result.interfaces, result.voxel_um)
-        if result.crack is not None:
-            _write_crack(entry, result.crack, result.voxel_um)
+        if result.crack is not None and result.body is not None:
+            _write_crack(entry, result.crack, result.body, result.voxel_um)
         if result.new is not None:
             _write_mask(entry.create_group("new_cracks"), result.new.mask)
         if result.motion is not None:
@@ -70,11 +78,14 @@ def write_result(result: TomogramMeasurement, path: Path) -> None:
     partial.replace(path)
 
 
-def _write_crack(entry: h5py.Group, crack: CrackMeasurement, voxel_um: float) -> None:
+def _write_crack(
+    entry: h5py.Group, crack: CrackMeasurement, body: Body, voxel_um: float
+) -> None:
     _write_mask(entry.create_group("crack_mask"), crack.mask)
     if crack.widths is not None:
         volume_um3 = crack.volume.deficit_px * voxel_um**3
         _write_widths(entry, crack.widths, volume_um3, voxel_um)
+        _write_width_map(entry, crack.widths, body, voxel_um)
     profile = entry.create_group("crack_profile")
     profile.attrs.update(NX_class="NXdata", signal="area_um2", axes=["z_um"])
     z = crack.mask.rows[0] + np.arange(len(crack.volume.profile_px))
@@ -125,3 +136,24 @@ def _write_widths(
         ("area_um2", volume_um3 * area / len(width_um), "um^2"),
     ):
         group.create_dataset(name, data=values).attrs["units"] = unit
+
+
+def _write_width_map(
+    entry: h5py.Group, widths: Widths, body: Body, voxel_um: float
+) -> None:
+    group = entry.create_group("crack_width_map")
+    group.attrs.update(NX_class="NXdata", signal="width_um", axes=["."])
+    columns = (
+        ("voxel", widths.points, "px"),
+        ("width_um", widths.width_px * np.float32(voxel_um), "um"),
+        ("crossing_um", widths.crossing_px * np.float32(voxel_um), "um"),
+        ("depth_frac", depth_frac(widths.points, body).astype(np.float32), ""),
+        ("disagree", widths.disagree.astype(np.uint8), ""),
+        ("met", widths.met.astype(np.uint8), ""),
+    )
+    for name, values, unit in columns:
+        chunk = (min(MAP_CHUNK, len(values)), *values.shape[1:])
+        data = group.create_dataset(
+            name, data=values, chunks=chunk, **hdf5plugin.Bitshuffle()
+        )
+        data.attrs["units"] = unit

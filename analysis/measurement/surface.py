@@ -5,6 +5,11 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 TUKEY = 4.685  # 95 % efficient for normal errors
+ROUGH_SPREADS = 5.0
+SMOOTH_PX = 0.3
+"""What is no deeper than this is shape even of the smoothest face."""
+PLANE = [0, 1, 4]
+"""The terms 1, v and u of a low-order surface that is not periodic."""
 
 
 def robust_surface(
@@ -48,6 +53,56 @@ def robust_surface(
     return fitted + _unpadded(smooth, size)
 
 
+def face_surface(
+    heights: NDArray[np.float64], window: float, inward: int
+) -> NDArray[np.float64]:
+    """Return a smooth face through heights that cracks make deeper, never higher.
+
+    A sheet that leaves the body at a small angle opens over many voxels, like a dent.
+    So the face is followed in three steps, each within what the one before leaves: a
+    low-order surface along the outer side of the heights, dips narrower than half of
+    three windows bridged, then the roughness within a window. What lies deeper than
+    the roughness is no shape of the face.
+
+    Parameters
+    ----------
+    heights : ndarray, shape (row, column)
+        NaN where unknown.
+    window : float
+        Window in rows and columns.
+    inward : int
+        1 where a greater height is deeper in the body, else -1.
+    """
+    known = np.isfinite(heights)
+    if known.sum() < 12:
+        raise ValueError(f"{known.sum()} heights known; a surface needs at least 12")
+    surface = _low_order_fit(heights, known, periodic=False, inward=inward)
+    for length in (3 * window, window):
+        residual = heights - surface
+        deeper = np.where(known, inward * residual, 0.0)
+        spread = _spread_of_negative(deeper[known])
+        # As far as the roughness goes a dip is shape; a wider one goes deeper.
+        usable = known & (np.abs(residual) < max(8 * spread, 4.0))
+        detail = _smoothed_median(np.where(usable, residual, 0.0), usable, length)
+        if length == window:
+            detail[inward * detail > max(ROUGH_SPREADS * spread, SMOOTH_PX)] = 0.0
+        surface = surface + detail
+    return surface
+
+
+def _smoothed_median(
+    residual: NDArray[np.float64], usable: NDArray[np.bool_], length: float
+) -> NDArray[np.float64]:
+    size = tuple(
+        int(min(2 * (length // 2) + 1, 2 * ((number - 1) // 2) + 1))
+        for number in residual.shape
+    )
+    residual = _windowed_median(residual, usable, size, periodic=False)
+    sigma = [max(side / 6, 0.5) for side in size]
+    padded = _padded(residual, size, periodic=False)
+    return _unpadded(ndimage.gaussian_filter(padded, sigma), size)
+
+
 def _padded(
     values: NDArray[np.float64], margin: tuple[int, ...], periodic: bool
 ) -> NDArray[np.float64]:
@@ -70,9 +125,23 @@ def _spread(values: NDArray[np.float64]) -> float:
     return float(1.4826 * np.median(np.abs(values - np.median(values))))
 
 
+def _spread_of_negative(values: NDArray[np.float64]) -> float:
+    """Return the standard deviation that the values below 0 imply."""
+    below = values[values < 0]
+    return 1.4826 * float(np.median(-below)) if below.size else 0.0
+
+
 def _low_order_fit(
-    heights: NDArray[np.float64], known: NDArray[np.bool_], periodic: bool
+    heights: NDArray[np.float64],
+    known: NDArray[np.bool_],
+    periodic: bool,
+    inward: int = 0,
 ) -> NDArray[np.float64]:
+    """Fit a low-order surface, robust to heights that lie elsewhere.
+
+    With ``inward`` only the heights on the outer side tell their scatter, and those
+    deeper by more than that are left out.
+    """
     rows, columns = heights.shape
     v = np.linspace(-1, 1, rows)[:, None] * np.ones((1, columns))
     if periodic:
@@ -92,15 +161,29 @@ def _low_order_fit(
     # The median first: a least-squares start would be pulled by the cracks.
     weight[np.abs(values - np.median(values)) > 10 * max(_spread(values), 1.0)] = 0
     solution = np.zeros(design.shape[1])
-    for _ in range(12):
-        weighted = design * weight[:, None]
-        solution, *_ = np.linalg.lstsq(
-            design.T @ weighted, weighted.T @ values, rcond=1e-10
+    for step in range(24 if inward else 12):
+        # A plane first: a crack along a part of a face would bend more.
+        used = PLANE if inward and step < 12 else slice(None)
+        weighted = design[:, used] * weight[:, None]
+        solution[:] = 0
+        solution[used], *_ = np.linalg.lstsq(
+            design[:, used].T @ weighted, weighted.T @ values, rcond=1e-10
         )
         residual = values - design @ solution
-        ratio = residual / (TUKEY * max(_spread(residual), 0.05))
-        weight = np.where(np.abs(ratio) < 1, (1 - ratio**2) ** 2, 0.0)
+        if inward:
+            deeper = inward * residual
+            spread = _spread_of_negative(deeper)
+            weight = _tukey(residual, spread)
+            # Strict until the outer side is found, then fair to a rough face.
+            weight[deeper > (2 if step < 18 else 4) * max(spread, 0.05)] = 0
+        else:
+            weight = _tukey(residual, _spread(residual))
     return np.tensordot(solution, np.stack(terms), axes=1)
+
+
+def _tukey(residual: NDArray[np.float64], spread: float) -> NDArray[np.float64]:
+    ratio = residual / (TUKEY * max(spread, 0.05))
+    return np.where(np.abs(ratio) < 1, (1 - ratio**2) ** 2, 0.0)
 
 
 def _windowed_median(

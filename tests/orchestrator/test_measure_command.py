@@ -169,6 +169,22 @@ def test_reanalyse_writes_beside_the_old_results(experiment, capsys):
     assert "was 7" in capsys.readouterr().out
 
 
+def test_reanalyse_tells_a_pellet_unlike_the_cell(experiment):
+    folder, _ = experiment
+    (folder / "experiment.yaml").write_text(
+        "experiment: {id: test}\ncell: {pellet_diameter_mm: 2.0}\n"
+    )
+    there = set(folder.glob("results/reanalysis_*"))
+
+    assert main(["reanalyse", str(folder), "--tomograms", "0"]) == 0
+
+    (folder / "experiment.yaml").write_text("experiment: {id: test}\n")
+    (new,) = set(folder.glob("results/reanalysis_*")) - there
+    with open(new / "measurements.csv", newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert "where 2000 is declared" in row["reason"]
+
+
 def test_reanalyse_some_tomograms_in_a_new_folder_each_time(experiment):
     folder, _ = experiment
     there = set(folder.glob("results/reanalysis_*"))

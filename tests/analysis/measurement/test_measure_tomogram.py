@@ -71,6 +71,21 @@ def test_a_rough_face_with_shards_above_it_is_no_crack():
     assert row["crack_volume_um3"] == pytest.approx(truth_um3, rel=0.02)
 
 
+@pytest.mark.parametrize("angle_deg", [12.0, 20.0])
+def test_a_sheet_that_leaves_through_a_face_at_a_small_angle(angle_deg):
+    angle = np.radians(angle_deg)
+    normal = (np.cos(angle), np.sin(angle), 0.0)
+    sheet = Sheet((45, 78, 83), normal, 4.0, 70)
+
+    phantom = make_phantom(sheets=[sheet], psf=0.9, noise=0.12)
+
+    row = measure(phantom).row()
+    truth_um3 = phantom.truth["crack_px"] * VOXEL_UM**3
+    # The last voxels below the face are part surface, part crack.
+    assert row["crack_volume_um3"] == pytest.approx(truth_um3, rel=0.03)
+    assert row["pellet_thickness_um"] / VOXEL_UM == pytest.approx(36.3, abs=0.2)
+
+
 def test_thickness_of_the_pellet_to_a_twentieth_of_a_voxel():
     phantom = make_phantom(tilt=(0.01, -0.006), noise=0.1, psf=0.9)
 
@@ -122,6 +137,52 @@ def test_width_below_the_voxel_in_any_orientation(width_px, normal, curvature, s
 
     assert row["crack_width_median_um"] / VOXEL_UM == pytest.approx(width_px, abs=0.1)
     assert row["crack_width_peak_um"] / VOXEL_UM == pytest.approx(width_px, abs=0.1)
+
+
+def test_the_swing_of_the_width_between_the_sides_is_in_row_and_map(tmp_path):
+    # Narrow near the anode's face (row 0), wide near the cathode's.
+    sheets = (
+        Sheet((38, 70, 80), (0.1, 1, 0.3), 3.0, 16),
+        Sheet((75, 92, 80), (0.1, 1, 0.3), 4.5, 16),
+    )
+    result = measure(make_phantom(sheets=sheets, psf=0.8))
+
+    row = result.row()
+    assert row["crack_width_anode_third_um"] / VOXEL_UM == pytest.approx(3, abs=0.15)
+    assert row["crack_width_cathode_third_um"] / VOXEL_UM == pytest.approx(
+        4.5, abs=0.15
+    )
+    result.write(tmp_path / "scan.h5")
+    with h5py.File(tmp_path / "scan.h5") as file:
+        depth = file["entry/crack_width_map/depth_frac"][()]
+        width_um = file["entry/crack_width_map/width_um"][()]
+    near_anode = np.median(width_um[depth < 1 / 3])
+    assert near_anode == pytest.approx(row["crack_width_anode_third_um"], abs=0.02)
+
+
+UNITLESS = {
+    "method_version", "crack_fraction", "crack_fraction_sd", "components",
+    "components_6", "penetrates", "penetrates_6", "low_fraction", "filling_fraction",
+    "filling_fraction_sd", "outer_faces_in_view", "shards", "grey_solid", "grey_low",
+    "pellet_top_row", "pellet_bottom_row", "new_crack_components", "reason",
+    "anode_voids", "cathode_voids", "interface_source", "chips",
+}  # fmt: skip
+UNITS = ("um", "um2", "um3", "deg", "frac", "px")
+
+
+def test_every_column_says_its_unit_and_the_method_its_version():
+    row = measure(make_phantom(sheets=THROUGH)).row()
+
+    without = {
+        name
+        for name in row
+        if name.rpartition("_")[2] not in UNITS and not name.endswith("_um3")
+    }
+    assert without <= UNITLESS
+    assert row["method_version"].isdigit()
+    drift = {f"drift_{axis}_um" for axis in "zyx"}
+    turns = {f"rotation_{axis}_deg" for axis in "zyx"}
+    assert drift | turns | {"registration_residual_frac"} <= row.keys()
 
 
 @pytest.mark.parametrize("gap", [4.0, 7.0])
@@ -192,6 +253,16 @@ def test_the_result_file_holds_mask_and_distributions(tmp_path):
         assert (mask[()] > 0)[truth].mean() > 0.98
         total = file["entry/crack_width/volume_um3"][()].sum()
         assert total == pytest.approx(result.row()["crack_volume_um3"], rel=1e-6)
+        points = file["entry/crack_width_map"]
+        assert points["width_um"].chunks is not None
+        z, y, x = points["voxel"][()].T
+        assert (phantom.crack[z, y, x] > 0).mean() > 0.98
+        width_um = points["width_um"][()]
+        median_um = np.median(width_um[width_um > 0.5 * VOXEL_UM])
+        expected_um = result.row()["crack_width_median_um"]
+        assert median_um == pytest.approx(expected_um, rel=1e-3)
+        depth = (z - 38.3) / (74.6 - 38.3)
+        np.testing.assert_allclose(points["depth_frac"][()], depth, atol=0.01)
         area = file["entry/crack_profile/area_um2"][()].sum() * VOXEL_UM
         assert area == pytest.approx(result.row()["crack_volume_um3"], rel=1e-6)
 
