@@ -78,7 +78,11 @@ class ArrivalStatus(DeviceStatus):
         position = axis.place()
         if abs(position - self._target) > axis.tolerance:
             # A monitor may still be under way: ask the record itself.
-            position = axis.user_readback.get(use_monitor=False)
+            try:
+                position = axis.user_readback.get(use_monitor=False)
+            except TimeoutError as late:
+                # Judged by what was posted: raised here it would end no wait at all.
+                logger.warning("%s: %s", axis.name, late)
         if error is None and abs(position - self._target) <= axis.tolerance:
             self.set_finished()
             return

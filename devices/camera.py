@@ -7,6 +7,7 @@ say which frames of which file exist.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import OrderedDict
@@ -44,6 +45,8 @@ DATASETS = {
 UNITS = {"image": "counts", "timestamp": "s", "unique_id": ""}
 
 Trigger = Literal["Auto", "Ext Only"]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -351,10 +354,21 @@ class Camera(Device):
 
     def get_index(self) -> int:
         """Return the number of frames a reader of the file can see."""
-        captured = int(self.hdf.num_captured.get(use_monitor=False))
-        if self.hdf.capture.get(use_monitor=False):
+        try:
+            captured = int(self.hdf.num_captured.get(use_monitor=False))
+            writing = bool(self.hdf.capture.get(use_monitor=False))
+        except TimeoutError as error:
+            # A busy IOC answers late: what it has posted is true, if not the newest.
+            logger.warning("%s: %s", self.name, error)
+            captured, writing = int(self.hdf.num_captured.get()), True
+        if writing:
             captured -= captured % self._flush
-        return captured
+        return max(captured, self._reported)
+
+    @property
+    def num_reported(self) -> int:
+        """Frames of the series that the documents announce."""
+        return self._reported
 
     def describe_collect(self) -> dict[str, Any]:
         """Return the data keys of image, timestamp and unique id."""
@@ -435,7 +449,10 @@ def _wait_for(
         deadline_s = time.monotonic() + timeout_s
         while not reached.wait(REREAD_S):
             # An update may be lost on its way: ask the IOC itself.
-            present = signal.get(use_monitor=False)
+            try:
+                present = signal.get(use_monitor=False)
+            except TimeoutError as failed:
+                present = f"nothing ({failed})"
             if present == wanted:
                 return True
             error = give_up() if give_up is not None else ""

@@ -18,6 +18,8 @@ SERIES_MARGIN_S = 30.0
 SILENT_PERIODS = 20
 SILENT_MIN_S = 5.0
 WATCH_PERIOD_S = 0.5
+# A busy IOC may answer late; one that has not answered this long is lost.
+LOST_S = 10.0
 # The last frame's count may arrive after the news that the file is closed.
 CLOSED_GRACE_S = 1.0
 
@@ -129,7 +131,7 @@ class FramesStatus(DeviceStatus):
         self._changed.set()
 
     def _watch_silence(self) -> None:
-        closed_s = time.monotonic()
+        closed_s = heard_s = time.monotonic()
         while not self.done:
             self._changed.wait(WATCH_PERIOD_S)
             self._changed.clear()
@@ -142,6 +144,9 @@ class FramesStatus(DeviceStatus):
                 writing = bool(self._hdf.capture.get(use_monitor=False))
                 self._captured_changed(self._hdf.num_captured.get(use_monitor=False))
             except Exception as lost:  # noqa: BLE001 - handed on by the status
+                if time.monotonic() - heard_s < LOST_S:
+                    logger.info("%s answers late: %s", self.device.name, lost)
+                    continue
                 self._end(
                     DeviceError(
                         f"{self.device.name}'s IOC was lost after {self._captured} of"
@@ -149,6 +154,7 @@ class FramesStatus(DeviceStatus):
                     )
                 )
                 return
+            heard_s = time.monotonic()
             if writing:
                 closed_s = now_s
             if self._captured >= self._number and not writing:

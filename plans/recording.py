@@ -9,6 +9,7 @@ import bluesky.plan_stubs as bps
 from bluesky.utils import MsgGenerator
 
 from devices.camera import FrameSeries
+from devices.errors import FramesLostError
 
 # Often enough for the analysis to keep up, seldom enough to cost nothing.
 FLUSH_PERIOD_S = 0.5
@@ -63,3 +64,8 @@ def record_frames(
         stream_name=stream,
         watch=watch,
     )
+    if camera.num_reported != series.number:
+        raise FramesLostError(
+            f"the documents announce {camera.num_reported} of {series.number} frames"
+            f" of {series.file}: its IOC answered too late, retake"
+        )

@@ -130,3 +130,25 @@ def test_only_flushed_frames_are_reported(camera, tmp_path):
     assert any(0 < index < 400 for index, _visible in reported)
     assert all(index <= visible for index, visible in reported)
     assert camera.get_index() == 400
+
+
+def test_an_ioc_that_answers_late_loses_no_frame(camera, tmp_path, monkeypatch, caplog):
+    counter = camera.hdf.num_captured
+    get, late = counter.get, []
+
+    def answers_late(**kwargs):
+        if kwargs.get("use_monitor") is False and len(late) < 3:
+            late.append(kwargs)
+            raise TimeoutError("no answer within 2 s")
+        return get(**kwargs)
+
+    monkeypatch.setattr(counter, "get", answers_late)
+    camera.prepare(series(tmp_path / "frames.h5")).wait(30)
+    camera.kickoff().wait(30)
+    complete = camera.complete()
+    assert camera.get_index() <= 10
+    complete.wait(60)
+
+    assert len(late) == 3
+    assert "no answer within 2 s" in caplog.text
+    assert camera.get_index() == 10

@@ -102,6 +102,17 @@ def test_a_gap_in_an_uneven_turn_fails_with_the_reason():
         found(TIMES_S[kept], uneven(TIMES_S[kept]))
 
 
+def test_the_bound_is_the_gap_times_the_speeds_and_the_worst_miss():
+    late_s = 0.004 * (np.arange(TIMES_S.size) % 2)
+
+    angles = found(TIMES_S + late_s, steady(TIMES_S))
+
+    # Every other stamp is 4 ms late: gaps of 96 and 104 ms for 2 deg each, and each
+    # sample lies 20 deg/s x 4 ms from the line through its neighbours.
+    uneven_deg = 0.104 * (2 / 0.096 - 2 / 0.104) / 4
+    assert angles.error_deg == pytest.approx(uneven_deg + 0.08, rel=1e-6)
+
+
 def test_a_sample_that_comes_twice_counts_once():
     doubled_s = np.repeat(TIMES_S, 2)
 
