@@ -31,6 +31,11 @@ ROUGHEST_PX = 4.0
 MEAN_REACH_PX = 8
 """Roughness of a face reaches no farther from the smooth face."""
 
+CLEAR_OF_FACE_PX = 3
+CRACK_SHARE = 0.7
+"""Two voxels behind the face that are darker than this share are a crack."""
+
+FARTHEST_SPREADS = 4.0
 MEAN_LEVEL_PX = 6
 """Voxels beyond that tell the grey on both sides."""
 
@@ -389,9 +394,9 @@ def mean_height(
     outside, inside = grey[:MEAN_LEVEL_PX], grey[-MEAN_LEVEL_PX:]
     low, high = float(np.median(outside)), float(np.median(inside))
     contrast = high - low
-    # The darkest pair of voxels finds a narrow crack, the mean a wide one.
     sound = np.abs(inside.mean(axis=0) - high) < 0.1 * contrast
     sound &= np.abs(outside.mean(axis=0) - low) < 0.1 * contrast
+    sound &= ~_dark_below_the_face((grey - low) / contrast)
     if sound.sum() < 16:
         return float(faces[chosen].mean()), math.inf
     grey, height, base = grey[:, sound], height[sound], base[sound]
@@ -402,9 +407,24 @@ def mean_height(
     # A sharp face at the base's centre would lack half of the voxels there.
     found = base + direction * (share - MEAN_REACH_PX - 0.5)
     off = found - height
+    # What is farther off than a rough face ever is: a crack that starts at the face.
+    middle = float(np.median(off))
+    spread = 1.4826 * float(np.median(np.abs(off - middle)))
+    off = off[np.abs(off - middle) < FARTHEST_SPREADS * spread + 1e-6]
     offset = float(off.mean())
     sd = float(off.std()) / math.sqrt(len(off))
     return float(faces[chosen].mean()) + offset, sd
+
+
+def _dark_below_the_face(share: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Return the columns (offset, column) that turn dark again behind their face.
+
+    Where a column's own face lies does not matter: high and low ones are kept alike.
+    """
+    entered = (share > 0.5).argmax(axis=0)
+    pair = 0.5 * (share[1:] + share[:-1])
+    behind = np.arange(len(pair))[:, None] >= entered + CLEAR_OF_FACE_PX
+    return np.where(behind, pair, 1.0).min(axis=0) < CRACK_SHARE
 
 
 @dataclass(frozen=True)
