@@ -14,6 +14,15 @@ from sim.cell_settings import CellSettings
 # Room above and below the pellet for voids, shards and bending.
 MARGIN_UM = 8.0
 
+MOST_VOXELS = 60_000_000
+"""A cell of more voxels is projected beforehand, which takes minutes."""
+
+
+def takes_minutes(settings: CellSettings, pitch_um: float) -> bool:
+    """Return whether a cell has so many voxels that it is projected beforehand."""
+    across = 1e3 * settings.pellet_diameter_mm / pitch_um
+    return across**2 * 1e3 * settings.pellet_thickness_mm / pitch_um > MOST_VOXELS
+
 
 @dataclass(frozen=True)
 class Lattice:

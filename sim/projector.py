@@ -15,7 +15,7 @@ from sim.cell import CellState
 from sim.cell_settings import CellSettings, CrackSettings, InterfaceSettings
 from sim.displacement import scan_drift_um
 from sim.distortion import warp
-from sim.lattice import Lattice
+from sim.lattice import MOST_VOXELS, Lattice
 from sim.optics import Beam, Sensor, blur, blur_kernel, disturb, make_sensor
 from sim.projection import chord_px, project_columns, row_cover
 from sim.propagation import propagate, wavelength_um
@@ -28,9 +28,6 @@ _UNSEEN = 1e-5
 # A large cell is projected beforehand, so many rows at a time.
 _ROWS_AT_ONCE = 16
 _STREAM = 0xF7A3
-
-MOST_VOXELS = 60_000_000
-"""A cell of more voxels is projected beforehand."""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from sim.clock import Clock
 from sim.darkroom import Darkroom, Exposure
 from sim.history import History
 from sim.instrument import VirtualInstrument
+from sim.lattice import takes_minutes
 from sim.memory import Memory
 from sim.motion import Axis
 from sim.position_compare import PositionCompare
@@ -82,7 +83,9 @@ class World:
         self.instrument = VirtualInstrument(terminals, clock.now)
         memory.restore(self.instrument)
         self.instrument.on_relay_open = self.freeze_cell
-        self.instrument.on_relay_close = self._foresee
+        # Small cells are prepared within a second of wall time, once, when asked for.
+        if takes_minutes(settings.cell, settings.camera.pixel_size_um):
+            self.instrument.on_relay_close = self.foresee
         self.darkroom = Darkroom(settings, directory)
         self._schedule_listeners: list[Callable[[], None]] = []
         self._frozen_number = 0
@@ -119,8 +122,8 @@ class World:
             return self._prepare(state, self.clock.now(), like=foreseen.number)
         return self._prepare(state, self.clock.now())
 
-    def _foresee(self) -> None:
-        """Prepare the cell as the step will leave it, for it may take minutes."""
+    def foresee(self) -> None:
+        """Prepare the cell as the running step will leave it, while it runs."""
         left_s, current_ma = self.instrument.step_ahead()
         settings = self.settings
         ahead = VirtualCell.from_memory(

@@ -7,7 +7,9 @@ import pytest
 
 from devices.potentiostat_driver import EndReason, GalvanostaticStep
 from sim.cell import CellState
+from sim.cell_settings import CellSettings
 from sim.clock import Clock
+from sim.lattice import takes_minutes
 from sim.memory import Memory
 from sim.settings import SimulationSettings
 from sim.world import World
@@ -67,8 +69,16 @@ def world(tmp_path_factory: pytest.TempPathFactory, wall: Wall) -> Iterator[Worl
     directory = tmp_path_factory.mktemp("foresight")
     clock = Clock(1.0, wall_s=wall)
     world = World(SETTINGS, directory, clock, Memory(directory / "cell.json"))
+    assert world.instrument.on_relay_close is None  # too small to be worth it
+    world.instrument.on_relay_close = world.foresee
     yield world
     world.close()
+
+
+def test_the_experiments_cell_is_worth_foresight_and_the_dry_runs_is_not() -> None:
+    assert takes_minutes(CellSettings(), 0.8)
+    small = CellSettings(pellet_diameter_mm=0.2, pellet_thickness_mm=0.06)
+    assert not takes_minutes(small, 0.8)
 
 
 def run(world: World, wall: Wall, step: GalvanostaticStep, seconds: float) -> Asked:
