@@ -170,6 +170,20 @@ def test_stop_opens_the_relay_and_says_so(
     assert potentiostat.relay_readback.get(use_monitor=False) == "Open"
 
 
+def test_stop_opens_before_it_reads_anything(
+    potentiostat: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ophyd.signal import EpicsSignalBase
+
+    did: list[Any] = []
+    monkeypatch.setattr(
+        potentiostat.relay, "put", lambda value, **how: did.append((value, how))
+    )
+    monkeypatch.setattr(EpicsSignalBase, "get", lambda *_, **__: did.append("read"))
+    potentiostat.stop()
+    assert did == [("Open", {"wait": False})]
+
+
 def test_the_end_of_the_step_before_is_not_that_of_the_next(
     potentiostat: Any, armed: Callable[..., Any]
 ) -> None:
