@@ -39,11 +39,11 @@ def _join(parent: np.ndarray, one: int, other: int) -> int:
     return one
 
 
-@numba.njit(cache=True, parallel=True)
+@numba.njit(cache=True)
 def _count_runs(codes: np.ndarray) -> int:
     rows, ny, nx = codes.shape
     number = 0
-    for row in numba.prange(rows):
+    for row in range(rows):
         for y in range(ny):
             line = codes[row, y]
             found = 1 if line[0] else 0
