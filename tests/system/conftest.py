@@ -344,3 +344,29 @@ def bench(tmp_path, new_bench):
 def pause():
     """Wait some wall time while other processes work."""
     return threading.Event().wait
+
+
+SAFE = ("relay", "shutter", "stage", "camera", "file")
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Print how long the hardware took to be safe, where a test has noted it."""
+    rows = [
+        (report.nodeid.rpartition("::")[2], *value)
+        for reports in terminalreporter.stats.values()
+        for report in reports
+        if getattr(report, "when", "") == "teardown"
+        for name, value in report.user_properties
+        if name == "safe_state"
+    ]
+    if not rows:
+        return
+    write = terminalreporter.write_line
+    write("\nwall time from the alarm until the hardware was safe (s)")
+    write(f"{'case':50}{''.join(f'{part:>9}' for part in SAFE)}  begun by")
+    for name, what, delays_s in sorted(rows):
+        parts = "".join(f"{delays_s[part]:9.2f}" for part in SAFE)
+        write(f"{name:50}{parts}  {what}")
+    known_s = [t for _, _, delays_s in rows for t in delays_s.values() if t == t]
+    if known_s:
+        write(f"largest of {len(rows)} cases: {max(known_s):.2f} s")
