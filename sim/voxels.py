@@ -20,6 +20,12 @@ WIDTH_EDGES_UM = np.arange(0, 12.05, 0.1)
 """Edges of the distribution of crack widths."""
 
 
+# Rows of a large cell that are held at once; bins of their ranks in being filled.
+_ROWS_AT_ONCE = 16
+_LEAST_RANK_UM = -101.0
+_RANK_STEP_UM = 0.05
+
+
 class Material(IntEnum):
     """What a voxel of a label volume mostly is."""
 
@@ -303,6 +309,8 @@ class CellShaper:
 
     def _fill_level_um(self, shape: CellShape) -> float:
         """Return the level at which the cracks hold the lithium there is."""
+        if self.network.precise.row_step > 1:
+            return self._fill_level_of_all_rows_um(shape)
         voxels = self.voxels(shape, self.network.precise)
         lithium_um3 = lithium_in_cracks_um3(self.settings, shape.state)
         pitch = voxels.lattice.pitch_um
@@ -315,6 +323,34 @@ class CellShaper:
         for _ in range(40):
             level = (low + high) / 2
             if _filled_sum(cover, rank, level, pitch) < wanted:
+                low = level
+            else:
+                high = level
+        return (low + high) / 2
+
+    def _fill_level_of_all_rows_um(self, shape: CellShape) -> float:
+        """Return that level of a cell too large to be held at once.
+
+        Lithium stands near the faces, between the rows of any sample.
+        """
+        pitch = self.lattice.pitch_um
+        volumes = np.zeros(1)
+        for start in range(0, self.lattice.num_rows, _ROWS_AT_ONCE):
+            block = self.lattice.rows(start, start + _ROWS_AT_ONCE)
+            cracks = self.voxels(shape, block).cracks
+            bins = np.floor((cracks.rank_um - _LEAST_RANK_UM) / _RANK_STEP_UM)
+            bins = bins.clip(0).astype(np.int64).ravel()
+            found = np.bincount(bins, cracks.cover.ravel())
+            longest = max(len(volumes), len(found))
+            volumes = np.pad(volumes, (0, longest - len(volumes)))
+            volumes += np.pad(found, (0, longest - len(found)))
+        rank = _LEAST_RANK_UM + _RANK_STEP_UM * (np.arange(len(volumes)) + 0.5)
+        wanted = lithium_in_cracks_um3(self.settings, shape.state) / pitch**3
+        low, high = -2 * pitch, 2 * float(rank[-1])
+        for _ in range(40):
+            level = (low + high) / 2
+            part = ((level - rank) / pitch + 0.5).clip(0, 1)
+            if float(volumes @ part) < wanted:
                 low = level
             else:
                 high = level

@@ -85,6 +85,8 @@ def test_a_law_met_on_some_rows_is_met_on_all():
     shaper.network.precise = projector.lattice.sample(1)
     voxels = shaper.voxels(shaper.shape(STATE), projector.lattice)
     law = 0.025 + 0.0743 * np.log(2.0)
+    lithium_um3 = LITHIUM_UM3_PER_C * 1.5e-5
+    assert voxels.totals().filled_volume_um3 == pytest.approx(lithium_um3, rel=5e-3)
     # The two rows at each face, rough and bent, are taken for the third: half a per
     # cent of 62 rows, a tenth of that in the experiment's 750.
     assert voxels.crack_volume_um3() / CELL.pellet_volume_um3 == pytest.approx(
