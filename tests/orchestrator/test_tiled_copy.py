@@ -27,7 +27,7 @@ from orchestrator.tiled_copy import (
 from orchestrator.tiled_process import TiledProcess
 
 NEVER_S = 60.0
-KEY = "a-key-for-this-test-only"
+KEY = "akeyforthistestonly"
 
 
 class Server:
@@ -223,10 +223,12 @@ def test_what_keeps_it_from_copying_is_told(tmp_path, experiment_file):
 
 SERVE = """
 import sys
-from tiled.server import SimpleTiledServer
+import tiled.server.simple
+tiled.server.simple._STARTUP_TIMEOUT = 120  # of a busy machine
 directory, port, readable = sys.argv[1:]
-server = SimpleTiledServer(directory, api_key={key!r}, port=int(port),
-                           readable_storage=[readable])
+server = tiled.server.simple.SimpleTiledServer(
+    directory, api_key={key!r}, port=int(port), readable_storage=[readable]
+)
 print("serving", flush=True)
 sys.stdin.read()
 """
@@ -306,6 +308,7 @@ def test_runs_arrive_at_a_real_server_that_dies_and_comes_back(
         assert again.returncode == 0, again.stderr
         assert json.loads(again.stdout.splitlines()[-1])["sent"] == 3
         assert sorted(client) == sorted(scans)
+        client.context.http_client.close()
     finally:
         process.close(0.1)
         server.kill()
