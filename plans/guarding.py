@@ -29,8 +29,11 @@ def guarded(
         for guard in guards:
             triggerable: Any = guard
             yield from bps.trigger(triggerable, group=group)
-        return (yield from plan([group]))
+        result = yield from plan([group])
     finally:
         # No message is needed, so this also runs when the RunEngine halts.
         for guard in guards:
             guard.release()
+    # The RunEngine keeps a group until somebody waits for it.
+    yield from bps.wait(group=group)
+    return result
