@@ -200,7 +200,7 @@ def test_the_worker_ends_when_the_orchestrator_is_killed(tmp_path):
                     log_file=Path({str(tmp_path / "log")!r}), work=fake_worker.measures)
                 live.start()
                 live.ready.wait(30)
-                print(live.worker_pid, flush=True)
+                Path({str(tmp_path / "pid")!r}).write_text(str(live.worker_pid))
                 os.kill(os.getpid(), signal.SIGKILL)
             """
         )
@@ -209,7 +209,7 @@ def test_the_worker_ends_when_the_orchestrator_is_killed(tmp_path):
         [sys.executable, str(script)], capture_output=True, text=True, timeout=60
     )
     assert run.returncode == -signal.SIGKILL, run.stderr
-    pid = int(run.stdout.split()[-1])
+    pid = int((tmp_path / "pid").read_text())
     try:
         psutil.Process(pid).wait(timeout=20)
     except psutil.NoSuchProcess:
