@@ -42,8 +42,10 @@ class StepOutcome:
         Whether the instrument itself said that the step ended, and with which charge;
         otherwise the charge and time are those of the samples that still arrived.
     interrupt_resistance_ohm : float
-        Step of the voltage as the current was cut, over the current; 0 if it was not
-        sampled.
+        Step of the voltage as the current was cut, over the current; 0 where there
+        was no such step to be measured.
+    interrupt_resistance_missing : str
+        Why it is 0; empty where it was measured.
     """
 
     step_id: int
@@ -61,6 +63,7 @@ class StepOutcome:
     ended_s: float
     confirmed: bool = True
     interrupt_resistance_ohm: float = 0.0
+    interrupt_resistance_missing: str = ""
 
     @property
     def charge_difference_frac(self) -> float:
@@ -114,6 +117,12 @@ _COLUMNS = (
         "number",
         "ohm",
         lambda o: o.interrupt_resistance_ohm,
+    ),
+    _Column(
+        "interrupt_resistance_missing",
+        "string",
+        "",
+        lambda o: o.interrupt_resistance_missing,
     ),
     _Column("samples", "integer", "", lambda o: o.samples),
     _Column("samples_missing", "integer", "", lambda o: o.samples_missing),

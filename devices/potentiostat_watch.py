@@ -161,6 +161,7 @@ class StepWatch:
             rate = 0.0
             if first and last and last.arrival_s > first.arrival_s:
                 rate = (last.time_s - first.time_s) / (last.arrival_s - first.arrival_s)
+            ohm, missing = self._resistance()
             self.outcome = StepOutcome(
                 step_id=self.step.id,
                 end_reason=end_reason,
@@ -175,7 +176,8 @@ class StepWatch:
                 clock_offset_s=first.arrival_s - first.time_s if first else 0.0,
                 clock_rate=rate,
                 ended_s=time.time(),
-                interrupt_resistance_ohm=self._interruption.resistance_ohm,
+                interrupt_resistance_ohm=ohm,
+                interrupt_resistance_missing=missing,
                 confirmed=confirmed,
             )
         self._stop.set()
@@ -222,13 +224,26 @@ class StepWatch:
                 *self._last[1:4], self._last.relay_closed
             )
             if measured and self.outcome is not None:
-                ohm = self._interruption.resistance_ohm
-                self.outcome = replace(self.outcome, interrupt_resistance_ohm=ohm)
+                ohm, missing = self._resistance()
+                self.outcome = replace(
+                    self.outcome,
+                    interrupt_resistance_ohm=ohm,
+                    interrupt_resistance_missing=missing,
+                )
         for until_s, status in self._rests[:]:
             if self._last is not None and self._last.time_s >= until_s:
                 self._rests.remove((until_s, status))
                 if not status.done:
                     status.set_finished()
+
+    def _resistance(self) -> tuple[float, str]:
+        """Return the cell's resistance by the cut of the current, or 0 and why not."""
+        shorted = (a for a in self._rules.alarms if a.kind == "hard_short")
+        unsteady = next(shorted, self._acted_on)
+        if unsteady is not None:
+            # its voltage under current belongs to another cell than that at rest
+            return 0.0, f"no steady voltage as the relay opened: {unsteady}"
+        return self._interruption.measured()
 
     def _open_relay(self) -> None:
         # a lost connection must end neither a callback nor the watchdog; the

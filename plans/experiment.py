@@ -163,6 +163,7 @@ class _Runner:
         self.half_cycles = 0
         self.tomograms = 0
         self.resistance_ohm = 0.0
+        self.resistance_missing = ""
         self.beam_lost_s = 0.0
         self.next_extra_scan = 0
         self.stopped = ""
@@ -224,8 +225,10 @@ class _Runner:
             "net_charge_c": self.net_charge_c,
         }
 
-    def _resistance_md(self) -> dict[str, float]:
-        """Return the cell's resistance at the end of the last half-cycle, if known."""
+    def _resistance_md(self) -> dict[str, float | str]:
+        """Return the cell's resistance as the last half-cycle ended, or why not."""
+        if self.resistance_missing:
+            return {"interrupt_resistance_missing": self.resistance_missing}
         if self.resistance_ohm == 0:
             return {}
         return {"interrupt_resistance_ohm": self.resistance_ohm}
@@ -266,6 +269,7 @@ class _Runner:
             self.gross_charge_c += abs(outcome.charge_c)
             self.net_charge_c += outcome.charge_c
             self.resistance_ohm = outcome.interrupt_resistance_ohm
+            self.resistance_missing = outcome.interrupt_resistance_missing
             for text in (*outcome.warnings, *map(str, outcome.alarms)):
                 self.journal.decide(f"half-cycle {step.half_cycle}: {text}")
             left_s = left.duration_s - outcome.elapsed_s
@@ -427,6 +431,7 @@ def _half_cycle_note(outcome: HalfCycleOutcome) -> dict[str, object]:
         "elapsed_s": outcome.elapsed_s,
         "end_reason": outcome.end_reason,
         "interrupt_resistance_ohm": outcome.interrupt_resistance_ohm,
+        "interrupt_resistance_missing": outcome.interrupt_resistance_missing,
         "short_circuit": outcome.short_circuit,
         "fault": outcome.fault,
         "alarms": [str(alarm) for alarm in outcome.alarms],

@@ -52,6 +52,8 @@ class HalfCycleOutcome:
         Everything the guard noticed, warnings included.
     interrupt_resistance_ohm : float
         Step of the voltage as the current was cut, over the current; 0 if unknown.
+    interrupt_resistance_missing : str
+        Why it is unknown; empty where it is known.
     warnings : tuple[str, ...]
         What is odd about the record: two charges that differ, samples that are lost.
     """
@@ -66,6 +68,7 @@ class HalfCycleOutcome:
     alarms: tuple[Alarm, ...]
     warnings: tuple[str, ...]
     interrupt_resistance_ohm: float = 0.0
+    interrupt_resistance_missing: str = ""
 
 
 def half_cycle(
@@ -193,6 +196,7 @@ def judge(outcome: StepOutcome) -> HalfCycleOutcome:
         alarms=outcome.alarms,
         warnings=outcome.warnings,
         interrupt_resistance_ohm=outcome.interrupt_resistance_ohm,
+        interrupt_resistance_missing=outcome.interrupt_resistance_missing,
     )
 
 

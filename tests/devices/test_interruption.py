@@ -32,14 +32,38 @@ def test_the_resistance_is_that_of_the_ohmic_part() -> None:
     # the parabola misses the relaxing 20 mV by (0.1 s / 5 s)^3 of them, 0.2 uV of
     # 57 mV; the step alone would count 0.4 mV of them
     assert cut().resistance_ohm == pytest.approx(OHM, rel=1e-5)
+    assert cut().measured()[1] == ""
 
 
 @pytest.mark.parametrize(
-    "interruption",
-    [cut(samples=2), cut(first_s=1.5), cut(period_s=0.5), Interruption()],
+    ("interruption", "why"),
+    [
+        (cut(samples=2), "fewer than 3 samples"),
+        (cut(first_s=1.5), "took 1.7 s, longer than 1 s"),
+        (cut(period_s=0.5), "took 1.1 s, longer than 1 s"),
+        (cut(period_s=0.0), "bear one time"),
+        (Interruption(), "fewer than 3 samples"),
+    ],
 )
-def test_what_was_sampled_too_late_is_not_guessed(interruption: Interruption) -> None:
-    assert interruption.resistance_ohm == 0.0
+def test_what_was_sampled_too_late_is_not_guessed(
+    interruption: Interruption, why: str
+) -> None:
+    ohm, missing = interruption.measured()
+    assert ohm == 0.0
+    assert why in missing
+
+
+def test_a_voltage_that_comes_back_as_the_current_is_cut_is_no_resistance() -> None:
+    # collapsed by a short that the cut current mends: 44 mV the wrong way
+    interruption = Interruption()
+    interruption.take(10.0, 0.0, CURRENT_MA, True)
+    for number in range(3):
+        interruption.take(10.1 + 0.1 * number, -0.044, 0.0, False)
+    ohm, missing = interruption.measured()
+    assert ohm == 0.0
+    assert (
+        missing == "no step back: the voltage moved by -44 mV as -0.00471 mA were cut"
+    )
 
 
 def test_the_third_sample_at_rest_completes_it() -> None:

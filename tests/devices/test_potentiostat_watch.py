@@ -65,10 +65,13 @@ class Bench:
 
 
 def block(
-    numbers: range, voltage_v: float = 0.08, current_ma: float = CURRENT_MA
+    numbers: range,
+    voltage_v: float = 0.08,
+    current_ma: float = CURRENT_MA,
+    relay: float = 1.0,
 ) -> np.ndarray:
     rows = [
-        (n, 1.8e9 + 0.1 * n, voltage_v, current_ma, current_ma * 1e-4 * (n - 5), 1.0)
+        (n, 1.8e9 + 0.1 * n, voltage_v, current_ma, current_ma * 1e-4 * (n - 5), relay)
         for n in numbers
     ]
     return np.array(rows, dtype=float).ravel()
@@ -129,6 +132,34 @@ def test_a_short_opens_the_relay_within_the_callback() -> None:
     assert not judged.resumable
     assert bench.outcome.acted_on is not None
     assert bench.outcome.acted_on.samples[-1][1] == 0.0
+
+
+def test_the_resistance_of_a_cell_is_known_after_its_first_samples_at_rest() -> None:
+    bench = Bench()
+    bench.feed(range(5, 105))
+    bench.watch.finished("Done", "Elapsed", CURRENT_MA * 0.01, 10.0)
+    assert bench.watch.outcome is not None
+    assert "fewer than 3 samples" in bench.watch.outcome.interrupt_resistance_missing
+    bench.watch.samples(block(range(105, 110), 0.0, 0.0, relay=0.0))
+    # 80 mV over the current, and not a thing that relaxes
+    assert bench.watch.outcome.interrupt_resistance_ohm == pytest.approx(
+        0.08 / (CURRENT_MA * 1e-3)
+    )
+    assert bench.watch.outcome.interrupt_resistance_missing == ""
+
+
+@pytest.mark.parametrize("rest_v", [-0.044, 0.044])
+def test_a_shorted_cell_has_no_resistance_and_says_why(rest_v: float) -> None:
+    bench = Bench()
+    bench.feed(range(5, 100))
+    bench.feed(range(100, 102), voltage_v=0.0)
+    bench.watch.finished("Done", "Relay", CURRENT_MA * 0.01, 10.0)
+    bench.watch.samples(block(range(102, 110), rest_v, 0.0, relay=0.0))
+    outcome = bench.watch.outcome
+    assert outcome is not None
+    assert judge(outcome).interrupt_resistance_ohm == 0.0
+    missing = judge(outcome).interrupt_resistance_missing
+    assert missing.startswith("no steady voltage as the relay opened: hard_short")
 
 
 def test_a_soft_short_may_ask_for_a_tomogram() -> None:

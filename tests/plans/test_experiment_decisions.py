@@ -56,7 +56,7 @@ def play(RE, monkeypatch, tmp_path):
         **changes,
     ):
         cycles, failures = list(half_cycles), list(scans)
-        did, notes = [], []
+        did, notes, known = [], [], []
 
         def half_cycle(beamline, step, cycling, *, attempt, md, wishes):
             yield from bps.null()
@@ -66,6 +66,7 @@ def play(RE, monkeypatch, tmp_path):
         def tomogram(beamline, scan, step, raw_files, *, attempt, **kwargs):
             yield from bps.null()
             did.append(("tomogram", attempt, step.scan_number, step.label))
+            known.append({k: v for k, v in kwargs["md"].items() if "interrupt" in k})
             error = failures.pop(0) if failures else None
             if error is not None:
                 raise error
@@ -126,7 +127,12 @@ def play(RE, monkeypatch, tmp_path):
             error = raised
         assert did[-1] == ("safe",), "the safe state is always the last thing"
         return SimpleNamespace(
-            did=did[:-1], notes=notes, outcome=outcome, error=error, steps=steps
+            did=did[:-1],
+            notes=notes,
+            known=known,
+            outcome=outcome,
+            error=error,
+            steps=steps,
         )
 
     return run
@@ -184,6 +190,19 @@ def test_a_short_ends_with_the_tomogram_of_its_half_cycle(play):
     assert played.did[-1][3] == "1"
     assert played.outcome.kind == "short_circuit"
     assert played.outcome.reason == "short circuit in half-cycle 1: 0 V"
+
+
+def test_a_tomogram_is_told_the_resistance_of_its_state_or_why_there_is_none(play):
+    short = {"short_circuit": "0 V", "interrupt_resistance_missing": "hard_short"}
+    played = play(
+        [ended(interrupt_resistance_ohm=16e3), ended(40.0, sign=-1, **short)],
+        num_half_cycles=2,
+    )
+    assert played.known == [
+        {},
+        {"interrupt_resistance_ohm": 16e3},
+        {"interrupt_resistance_missing": "hard_short"},
+    ]
 
 
 def test_the_last_tomogram_after_a_short_can_be_left_out(play):
