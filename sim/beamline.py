@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Self
 
 from devices.pvs import BeamlinePVs, simulated_pvs
+from sim.child_process import close_input, wait_or_kill
 from sim.faults import STRIKE
 from sim.settings import SimulationSettings
 
@@ -269,16 +270,8 @@ class SimulatedBeamline:
         process, self._process = self._process, None
         if process is None:
             return
-        if process.stdin is not None:
-            try:
-                process.stdin.close()
-            except BrokenPipeError:
-                pass  # closing flushes: it was dead already
-        try:
-            process.wait(_STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        close_input(process)
+        wait_or_kill(process, _STOP_TIMEOUT_S)
         listener, self._listener = self._listener, None
         if listener is not None and listener is not threading.current_thread():
             listener.join(_STOP_TIMEOUT_S)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sim.cell import CellState
+from sim.child_process import close_input, wait_or_kill
 from sim.settings import SimulationSettings
 
 # Longer than the process takes to finish what it writes.
@@ -194,18 +195,9 @@ class Darkroom:
     def stop(self) -> None:
         """End the process, by force if need be; stopping twice does no harm."""
         self._stopping = True
-        process = self._process
         with self._lock:
-            if process.stdin is not None:
-                try:
-                    process.stdin.close()
-                except BrokenPipeError:
-                    pass  # closing flushes: it was dead already
-        try:
-            process.wait(_STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            close_input(self._process)
+        wait_or_kill(self._process, _STOP_TIMEOUT_S)
 
     def _ask(self, order: str, **arguments: Any) -> "Future[Any]":
         answer = _promise()

@@ -6,6 +6,7 @@ last, and a clock does not go back.
 
 import json
 import os
+import threading
 from pathlib import Path
 
 from sim.cell import VirtualCell
@@ -29,6 +30,9 @@ class Memory:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        # A thread may still write when the last word has been said.
+        self._lock = threading.Lock()
+        self._closed = False
         self._read = json.loads(path.read_text()) if path.exists() else None
         self.struck_faults: list[str] = (
             [] if self._read is None else list(self._read["struck_faults"])
@@ -63,8 +67,19 @@ class Memory:
             }
         )
 
-    def write(self, text: str) -> None:
-        """Keep what `text` gave; the file is never half written."""
+    def write(self, text: str, *, last: bool = False) -> None:
+        """Keep what `text` gave; the file is never half written.
+
+        Parameters
+        ----------
+        text : str
+        last : bool
+            Whether this is the end: what comes later is older and is not kept.
+        """
         part = self._path.with_suffix(".part")
-        part.write_text(text)
-        os.replace(part, self._path)
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = last
+            part.write_text(text)
+            os.replace(part, self._path)

@@ -183,7 +183,7 @@ class World:
     def close(self) -> None:
         """Open the relay, keep the cell and let the darkroom end."""
         self.instrument.close()
-        self.remember()
+        self.memory.write(self._memory_text(), last=True)
         self.darkroom.stop()
 
 

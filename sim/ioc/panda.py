@@ -14,12 +14,12 @@ from caproto.server import PVGroup, pvproperty
 
 from sim.ioc.camera import PcoCamera
 from sim.ioc.channel_types import CHAR, ENUM, STRING
+from sim.ioc.triggering import fire_triggers
 from sim.position_compare import Gate
 from sim.world import World
 
 # 3.6 million counts a turn, a common rotary encoder.
 _DEG_PER_COUNT = 1e-4
-_POST_PERIOD_S = 0.1
 _CAPTURES = ["No", "Value", "Diff", "Sum", "Mean", "Min", "Max", "Min Max"]
 _MODES = ["FIRST_N", "LAST_N", "FOREVER"]
 
@@ -219,17 +219,7 @@ class PandaIOC(PVGroup):
             self._firing = asyncio.create_task(self._fire())
 
     async def _fire(self) -> None:
-        loop = asyncio.get_running_loop()
-        posted_s = loop.time()
-        while (due_s := self._compare.next_s()) is not None:
-            await self._world.clock.sleep_until(due_s)
-            pulse = self._compare.fire()
-            if pulse is not None:
-                self._camera.trigger(pulse[0])
-            if loop.time() - posted_s > _POST_PERIOD_S:
-                posted_s = loop.time()
-                await self._post()
-        await self._post()
+        await fire_triggers(self._world, self._camera, self._post)
         if not self._compare.armed:
             # PCOMP1 has produced its pulses, and its end disarms PCAP.
             self._gate = None

@@ -7,12 +7,12 @@ from caproto.server import PVGroup, pvproperty
 
 from sim.ioc.camera import PcoCamera
 from sim.ioc.channel_types import DOUBLE, ENUM
+from sim.ioc.triggering import fire_triggers
 from sim.position_compare import Gate
 from sim.world import World
 
 # As many as the real unit's buffer holds.
 _MAX_CAPTURED = 100_000
-_POST_PERIOD_S = 0.1
 
 _SETPOINTS = (
     "arm_source", "encoder", "time_unit", "direction", "gate_source", "gate_start",
@@ -157,17 +157,7 @@ class ZebraIOC(PVGroup):
             self._firing = asyncio.create_task(self._fire())
 
     async def _fire(self) -> None:
-        loop = asyncio.get_running_loop()
-        posted_s = loop.time()
-        while (due_s := self._compare.next_s()) is not None:
-            await self._world.clock.sleep_until(due_s)
-            pulse = self._compare.fire()
-            if pulse is not None:
-                self._camera.trigger(pulse[0])
-            if loop.time() - posted_s > _POST_PERIOD_S:
-                posted_s = loop.time()
-                await self._post()
-        await self._post()
+        await fire_triggers(self._world, self._camera, self._post)
         if not self._compare.armed:
             await self.armed.write(0)
 

@@ -34,7 +34,7 @@ SETTINGS = SimulationSettings.model_validate(
 class Asked:
     """What a world asks its darkroom to prepare."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         self.states: list[CellState] = []
         self.like: list[int | None] = []
         prepare = world.darkroom.prepare
@@ -46,7 +46,7 @@ class Asked:
             self.like.append(like)
             return prepare(cell, state, time_s, like=like)
 
-        world.darkroom.prepare = spy  # type: ignore[method-assign]
+        monkeypatch.setattr(world.darkroom, "prepare", spy)
 
 
 class Wall:
@@ -81,20 +81,23 @@ def test_the_experiments_cell_is_worth_foresight_and_the_dry_runs_is_not() -> No
     assert not takes_minutes(small, 0.8)
 
 
-def run(world: World, wall: Wall, step: GalvanostaticStep, seconds: float) -> Asked:
-    asked = Asked(world)
+@pytest.fixture
+def asked(world: World, monkeypatch: pytest.MonkeyPatch) -> Asked:
+    return Asked(world, monkeypatch)
+
+
+def run(world: World, wall: Wall, step: GalvanostaticStep, seconds: float) -> None:
     world.instrument.arm(step)
     world.instrument.start()
     for _ in range(7):
         wall.time_s += seconds / 7
         world.instrument.poll()
-    return asked
 
 
 def test_a_step_that_ends_as_asked_finds_its_cell_prepared(
-    world: World, wall: Wall
+    world: World, wall: Wall, asked: Asked
 ) -> None:
-    asked = run(world, wall, GalvanostaticStep(1, CURRENT_MA, 100.0), 101.0)
+    run(world, wall, GalvanostaticStep(1, CURRENT_MA, 100.0), 101.0)
     foreseen, frozen = asked.states
     assert asked.like[0] is None
     assert asked.like[1] is not None
@@ -105,8 +108,10 @@ def test_a_step_that_ends_as_asked_finds_its_cell_prepared(
     world.frozen.prepared.result(60)
 
 
-def test_a_step_that_ends_early_is_prepared_anew(world: World, wall: Wall) -> None:
-    asked = run(world, wall, GalvanostaticStep(2, -CURRENT_MA, 100.0), 50.0)
+def test_a_step_that_ends_early_is_prepared_anew(
+    world: World, wall: Wall, asked: Asked
+) -> None:
+    run(world, wall, GalvanostaticStep(2, -CURRENT_MA, 100.0), 50.0)
     world.instrument.open_relay(EndReason.STOPPED)
     assert asked.like == [None, None]
     assert asked.states[0].half_cycles == pytest.approx(2.0, abs=1e-9)
@@ -115,9 +120,9 @@ def test_a_step_that_ends_early_is_prepared_anew(world: World, wall: Wall) -> No
 
 
 def test_frames_while_current_flows_show_the_cell_of_that_moment(
-    world: World, wall: Wall
+    world: World, wall: Wall, asked: Asked
 ) -> None:
-    asked = run(world, wall, GalvanostaticStep(3, -CURRENT_MA, 100.0), 20.0)
+    run(world, wall, GalvanostaticStep(3, -CURRENT_MA, 100.0), 20.0)
     world.begin_imaging()
     wall.time_s += 80.1
     world.instrument.poll()
