@@ -106,7 +106,9 @@ def _look(
                 )
             )
         probed = _nearest_folder(layout.directory)
-        findings += preflight(experiment, beamline, probed, simulated=simulated)
+        findings += preflight(
+            experiment, beamline, probed, experiment.steps, simulated=simulated
+        )
         findings.append(analysis_speed(experiment, frame_shape(beamline)))
         return findings
 

@@ -1,9 +1,18 @@
 """IOCs that die and come back while an experiment runs."""
 
+import logging
 import threading
+import time
 from typing import Any
 
-from devices.beamline import Beamline, missing_pvs
+from devices.beamline import Beamline, missing_pvs, wait_for_connection
+from devices.errors import NotConnectedError
+from plans.safe_state import in_order
+
+_log = logging.getLogger(__name__)
+
+POLL_S = 0.5
+VALUES_TIMEOUT_S = 30.0  # for first values once every process variable answers
 
 
 class ConnectionWatch:
@@ -31,6 +40,40 @@ class ConnectionWatch:
             lost = self._lost | missing_pvs(self._beamline).keys()
             self._lost = set()
         return sorted(lost)
+
+    def wait_until_back(self, longest_s: float, give_up: threading.Event) -> None:
+        """Wait until every device answers.
+
+        One that comes back before the others is stopped at once: its cell may be
+        closed, its shutter open.
+
+        Raises
+        ------
+        NotConnectedError
+            Not all of them did in this time, or before `give_up` was set.
+        """
+        began_s = time.monotonic()
+        end_s = began_s + longest_s
+        missing = missing_pvs(self._beamline).keys()
+        while missing and time.monotonic() < end_s and not give_up.wait(POLL_S):
+            still_missing = missing_pvs(self._beamline).keys()
+            self._stop(missing - still_missing)
+            missing = still_missing
+        if missing:
+            raise NotConnectedError(
+                f"{', '.join(sorted(missing))} did not come back in "
+                f"{time.monotonic() - began_s:.0f} s: look at the IOC, then resume"
+            )
+        wait_for_connection(self._beamline, VALUES_TIMEOUT_S, give_up=give_up)
+
+    def _stop(self, names: set[str]) -> None:
+        for device in in_order(self._beamline):
+            if device.name in names:
+                _log.warning("%s is back: it is stopped", device.name)
+                try:
+                    device.stop()
+                except Exception:  # all of it is made safe once more in the end
+                    _log.exception("%s could not be stopped", device.name)
 
     def _noter(self, name: str) -> Any:
         def connection_changed(*, connected: bool = True, **_kwargs: Any) -> None:

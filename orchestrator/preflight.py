@@ -6,7 +6,7 @@ folder, and a file is written and removed there.
 
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,14 +16,14 @@ import numpy as np
 
 from devices.beamline import Beamline
 from orchestrator.config import Experiment
+from orchestrator.disk_need import bytes_needed
 from orchestrator.errors import RefusedError
-from plans.steps import HalfCycleStep
-from plans.timing import scan_bytes, scan_duration_s, scan_timing
+from plans.steps import HalfCycleStep, Step
+from plans.timing import scan_duration_s, scan_timing
 
 Verdict = Literal["ok", "note", "refuse"]
 
 CLOCK_SKEW_MAX_S = 2.0
-REPORT_BYTES = 200_000_000  # documents, pictures, tables of a whole experiment
 BENCHMARK_ROWS = 4
 READ_TIMEOUT_S = 5.0
 
@@ -49,7 +49,12 @@ class Finding:
 
 
 def preflight(
-    experiment: Experiment, beamline: Beamline, data_dir: Path, *, simulated: bool
+    experiment: Experiment,
+    beamline: Beamline,
+    data_dir: Path,
+    steps: Sequence[Step],
+    *,
+    simulated: bool,
 ) -> list[Finding]:
     """Look at the connected beamline, the disk and the time.
 
@@ -57,6 +62,8 @@ def preflight(
     ----------
     data_dir : Path
         The experiment's folder, or the one above it that exists.
+    steps : sequence of Step
+        What is still to be done: it must fit on the disk and into the beam time.
     simulated : bool
         The simulated clock runs on its own.
     """
@@ -66,9 +73,9 @@ def preflight(
         ("stages", lambda: _stages(experiment, beamline)),
         ("camera", lambda: _camera(beamline)),
         ("folder", lambda: _folder(beamline, data_dir)),
-        ("disk", lambda: _disk(experiment, beamline, data_dir)),
+        ("disk", lambda: _disk(experiment, beamline, data_dir, steps)),
         ("clock", lambda: _clock(beamline, simulated)),
-        ("time", lambda: _beam_time(experiment, beamline)),
+        ("time", lambda: _beam_time(experiment, beamline, steps)),
     )
     findings: list[Finding] = []
     for name, check in checks:
@@ -230,14 +237,14 @@ def _folder(beamline: Beamline, data_dir: Path) -> Iterator[Finding]:
 
 
 def _disk(
-    experiment: Experiment, beamline: Beamline, data_dir: Path
+    experiment: Experiment, beamline: Beamline, data_dir: Path, steps: Sequence[Step]
 ) -> Iterator[Finding]:
-    needed = bytes_needed(experiment, frame_shape(beamline))
+    needed = bytes_needed(experiment, frame_shape(beamline), steps)
     free = shutil.disk_usage(data_dir).free
     enough = free - needed >= experiment.scan.free_disk_min_bytes
     yield Finding(
         "disk",
-        f"{_gb(needed)} needed for the whole experiment, {_gb(free)} free",
+        f"{_gb(needed)} needed for {_all_or_rest(experiment, steps)}, {_gb(free)} free",
         "ok" if enough else "refuse",
         ""
         if enough
@@ -264,8 +271,16 @@ def _clock(beamline: Beamline, simulated: bool) -> Iterator[Finding]:
         yield Finding("clock", value)
 
 
-def _beam_time(experiment: Experiment, beamline: Beamline) -> Iterator[Finding]:
-    needed_s = duration_s(experiment, float(_read(beamline.rotation.acceleration)))
+def _all_or_rest(experiment: Experiment, steps: Sequence[Step]) -> str:
+    whole = len(steps) == len(experiment.steps)
+    return "the whole experiment" if whole else "the rest of the experiment"
+
+
+def _beam_time(
+    experiment: Experiment, beamline: Beamline, steps: Sequence[Step]
+) -> Iterator[Finding]:
+    acceleration_s = float(_read(beamline.rotation.acceleration))
+    needed_s = duration_s(experiment, acceleration_s, steps)
     until = experiment.beamline.beam_time_until
     if until is None:
         yield Finding("time", f"{_hours(needed_s)} at most")
@@ -311,24 +326,16 @@ def frame_shape(beamline: Beamline) -> tuple[int, int]:
     return int(_read(size.size_y)), int(_read(size.size_x))
 
 
-def bytes_needed(experiment: Experiment, shape: tuple[int, int]) -> int:
-    """Return the space that the whole experiment fills, tomograms included."""
-    ny, nx = shape
-    tomograms = sum(not isinstance(s, HalfCycleStep) for s in experiment.steps)
-    volume = ny * nx * nx * 4
-    pyramid = volume * 8 // 7
-    raw = scan_bytes(experiment.scan, shape)
-    return tomograms * (raw + pyramid) + REPORT_BYTES
-
-
-def duration_s(experiment: Experiment, acceleration_s: float) -> float:
-    """Return about how long the whole experiment takes at most."""
+def duration_s(
+    experiment: Experiment, acceleration_s: float, steps: Sequence[Step]
+) -> float:
+    """Return about how long these steps take at most."""
     scan_s = scan_duration_s(experiment.scan, acceleration_s)
     return sum(
         step.duration_s + experiment.cycling.rest_s
         if isinstance(step, HalfCycleStep)
         else scan_s
-        for step in experiment.steps
+        for step in steps
     )
 
 

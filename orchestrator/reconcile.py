@@ -8,6 +8,8 @@ is told to open.
 import logging
 from dataclasses import dataclass
 
+from ophyd.utils import DisconnectedError
+
 from devices.beamline import Beamline
 from devices.errors import DeviceError
 from orchestrator.errors import RefusedError
@@ -46,7 +48,7 @@ def reconcile(
     Raises
     ------
     RefusedError
-        The safe state could not be confirmed.
+        The safe state could not be confirmed, or the potentiostat does not answer.
     """
     try:
         make_safe(beamline)
@@ -58,7 +60,13 @@ def reconcile(
             other.step_id is not None and other is not run
             for other in history.half_cycles
         )
-        passed = _passed(beamline, run, silence_s, ran_before=ran_before)
+        try:
+            passed = _passed(beamline, run, silence_s, ran_before=ran_before)
+        except (TimeoutError, DisconnectedError) as error:
+            raise RefusedError(
+                f"the potentiostat does not say what passed in the half-cycle that was "
+                f"cut ({error}): look at its IOC, then resume"
+            ) from error
         text = f"half-cycle cut at {passed.charge_c:.4g} C, {passed.source}"
         _log.warning("%s", text)
         journal.add(

@@ -11,7 +11,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -27,7 +27,7 @@ from analysis.messages import (
     ScanStarted,
     TomogramMeasured,
 )
-from devices.beamline import Beamline, connect_beamline, wait_for_connection
+from devices.beamline import Beamline, connect_beamline
 from devices.errors import DeviceError, NotConnectedError
 from devices.pvs import BeamlinePVs
 from orchestrator.archive import Archive
@@ -61,6 +61,9 @@ _log = logging.getLogger(__name__)
 PACKAGES = ("insitu-ct", "bluesky", "ophyd", "pyepics", "numpy", "h5py", "numba")
 DRAIN_TIMEOUT_S = 3600.0  # for the last tomograms at the end
 RECOVERIES_MAX = 20  # from dead IOCs, in one session
+UNATTENDED = ("ring_current", "time")
+"""Checks that do not end an experiment in which an IOC died and came back: the plan
+waits for the beam, and the last scans may still be cut short by hand."""
 STOPPED_DRAIN_S = 20.0  # the same where the operator wants to leave
 ROTATION_RAMP_S = 1.0  # for the estimate of the time only
 
@@ -142,36 +145,41 @@ class Session:
         RefusedError
             The beamline is not ready; nothing was moved.
         """
-        past = self._past() if resumed else None
-        self._note_session(resumed=resumed)
         steps = self.experiment.steps
-        self.state.planned(steps, [self._expected_s(step) for step in steps])
-        self.live.start()
-        if self._tiled is not None:
-            self._tiled.start()
-        try:
+        with self._closed_at_the_end():
+            past = self._past() if resumed else None
+            self._note_session(resumed=resumed)
+            self.state.planned(steps, [self._expected_s(step) for step in steps])
+            self.live.start()
+            if self._tiled is not None:
+                self._tiled.start()
             with self.hands, Screen(self.state), self._shown_backlog():
                 if past is None:
                     beamline = self._connect(pvs)
-                    self._preflight(beamline)
+                    self._preflight(beamline, steps)
                     outcome = self._drive(beamline, Rest(steps, (), {}, 0.0, 0.0, ""))
                 else:
                     outcome = self._go_on(past, pvs)
-                outcome = self._finish(outcome)
-        except BaseException as error:
-            with suppress(InsituError):
-                text = one_line(error)
-                self.journal.add("ended", text, details={"outcome": "failed"})
-            raise
-        finally:
-            self.live.close()
-            self._report.end()
+                return self._finish(outcome)
+
+    @contextmanager
+    def _closed_at_the_end(self) -> Iterator[None]:
+        """End what was started and close what is open, whatever fails on the way."""
+        with ExitStack() as stack:
+            stack.callback(self.journal.close)
+            stack.callback(self.record.close)
+            stack.callback(self.archive.close)
             if self._tiled is not None:
-                self._tiled.close()
-            self.archive.close()
-            self.record.close()
-            self.journal.close()
-        return outcome
+                stack.callback(self._tiled.close)
+            stack.callback(self._report.end)
+            stack.callback(self.live.close)
+            try:
+                yield
+            except BaseException as error:
+                with suppress(InsituError):
+                    details = {"outcome": "failed"}
+                    self.journal.add("ended", one_line(error), details=details)
+                raise
 
     def _past(self) -> History:
         entries = self.journal.entries()
@@ -211,37 +219,53 @@ class Session:
     def _drive(self, beamline: Beamline, rest: Rest) -> Outcome:
         """Run the plans; once more with what is left when a dead IOC came back."""
         watch = ConnectionWatch(beamline)
+        outcome = self._run_plans(beamline, rest)
         for _ in range(RECOVERIES_MAX):
-            outcome = self._run_plans(beamline, rest)
-            if rest.short and outcome.kind == "done":
-                outcome = Outcome("short_circuit", rest.short)
-            if outcome.kind != "failed" or not self._are_back(beamline, watch.lost()):
-                return outcome
+            lost = watch.lost()
+            if outcome.kind != "failed" or not lost:
+                break
+            if not self._are_back(beamline, watch, lost):
+                self._make_safe(beamline)  # what came back meanwhile, too
+                break
             try:
-                rest = self._reconciled_rest(beamline, self._read_history())
+                rest = self._reconciled_rest(
+                    beamline, self._read_history(), pass_over=UNATTENDED
+                )
             except RefusedError as error:
-                return Outcome("failed", f"{outcome.reason}; then {one_line(error)}")
+                text = one_line(error)
+                if text not in outcome.reason:
+                    outcome = replace(outcome, reason=f"{outcome.reason}; then {text}")
+                continue  # one that was lost again is waited for again
             watch.lost()  # what the reconciliation found is settled
             self.decide(f"goes on with {len(rest.steps)} steps left")
-        return self._run_plans(beamline, rest)
+            outcome = self._run_plans(beamline, rest)
+        if outcome.kind == "failed" and (stopped := self.hands.abort_reason()):
+            return Outcome("stopped", stopped)
+        if outcome.kind == "done" and rest.short:
+            return Outcome("short_circuit", rest.short)
+        return outcome
 
-    def _are_back(self, beamline: Beamline, lost: list[str]) -> bool:
-        """Wait for devices whose IOC died; False where none did, or none came back."""
+    def _are_back(
+        self, beamline: Beamline, watch: ConnectionWatch, lost: list[str]
+    ) -> bool:
+        """Wait for devices whose IOC died; False where they do not come back."""
         longest_s = self.experiment.beamline.ioc_wait_max_s
-        if not lost or not longest_s or self.hands.abort_reason():
+        if not longest_s or self.hands.abort_reason():
             return False
         names = ", ".join(lost)
         self.decide(f"lost {names}: waiting up to {longest_s:g} s for the IOC")
         began_s = time.monotonic()
         try:
-            wait_for_connection(beamline, longest_s, give_up=self.hands.asked_to_end)
+            watch.wait_until_back(longest_s, self.hands.asked_to_end)
         except NotConnectedError as error:
-            self._warn(str(error))
+            self._warn(one_line(error))
             return False
         self.decide(f"{names} answer again after {time.monotonic() - began_s:.0f} s")
         return True
 
-    def _reconciled_rest(self, beamline: Beamline, history: History) -> Rest:
+    def _reconciled_rest(
+        self, beamline: Beamline, history: History, *, pass_over: Sequence[str] = ()
+    ) -> Rest:
         """Make the beamline safe, settle what passed, and return what is left."""
         history = reconcile(
             beamline,
@@ -249,8 +273,8 @@ class Session:
             self.journal,
             silence_s=self.experiment.cycling.heartbeat_timeout_s,
         )
-        self._preflight(beamline)
         rest = self._rest(history)
+        self._preflight(beamline, rest.steps, pass_over=pass_over)
         self._note_completed(rest)
         return rest
 
@@ -317,20 +341,27 @@ class Session:
         show_readings(beamline, self.state)
         return beamline
 
-    def _preflight(self, beamline: Beamline) -> None:
+    def _preflight(
+        self,
+        beamline: Beamline,
+        steps: Sequence[Step],
+        *,
+        pass_over: Sequence[str] = (),
+    ) -> None:
         findings = preflight(
             self.experiment,
             beamline,
             self.layout.directory,
+            steps,
             simulated=self.simulated,
         )
         details = {f.name: {"value": f.value, "verdict": f.verdict} for f in findings}
         self.journal.add("preflight", f"{len(findings)} checks", details=details)
-        for finding in refuse(findings, self.force):
-            self.decide(
-                f"forced by the operator over {finding.name}: {finding.value} "
-                f"({finding.advice})"
-            )
+        for finding in refuse(findings, (*self.force, *pass_over)):
+            by = "forced by the operator"
+            if finding.name not in self.force:
+                by = "goes on"
+            self.decide(f"{by} over {finding.name}: {finding.value} ({finding.advice})")
 
     def _run_plans(self, beamline: Beamline, rest: Rest) -> Outcome:
         engine = RunEngine({}, context_managers=[], call_returns_result=True)

@@ -94,6 +94,10 @@ class TiledProcess:
             self._tell_fault(f"the copy to Tiled ended ({code}); see log.txt")
             if code == CANNOT_START:
                 return
+        self._tell_fault(
+            f"the copy to Tiled ended {STARTS_MAX} times and is not started again; see "
+            f"log.txt; 'insitu-ct tiled {self._layout.directory}' sends what is left"
+        )
 
     def _run(self) -> int:
         """Run the process to its end; return its exit code."""
@@ -110,6 +114,8 @@ class TiledProcess:
             ) as process,
         ):
             self._process = process
+            if self._closing.is_set() and process.stdin is not None:
+                process.stdin.close()  # `close` may have come too early to see it
             with suppress(OSError):
                 os.setpriority(os.PRIO_PROCESS, process.pid, 10)
             for line in process.stdout or ():

@@ -9,8 +9,9 @@ import pytest
 
 from orchestrator import preflight as module
 from orchestrator.config import load_experiment
+from orchestrator.disk_need import bytes_needed
 from orchestrator.errors import RefusedError
-from orchestrator.preflight import analysis_speed, bytes_needed, preflight, refuse
+from orchestrator.preflight import analysis_speed, preflight, refuse
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -88,9 +89,14 @@ def free(monkeypatch):
 
 @pytest.fixture
 def refused(experiment, beamline, tmp_path, free):
-    def refused(**changed):
+    def refused(*, steps=None, **changed):
+        asked = experiment.model_copy(update=changed)
         findings = preflight(
-            experiment.model_copy(update=changed), beamline, tmp_path, simulated=False
+            asked,
+            beamline,
+            tmp_path,
+            asked.steps if steps is None else steps,
+            simulated=False,
         )
         return {f.name: f for f in findings if f.verdict == "refuse"}
 
@@ -136,15 +142,71 @@ def test_what_is_wrong_is_refused_with_a_reason(
     assert why in findings[name].advice
 
 
+SHAPE = (2160, 2560)
+VOLUME = 2160 * 2560 * 2560 * 4
+PYRAMID = 1 + 1 / 8 + 1 / 64  # two levels
+SCRATCH = 2 * 2400 * 2160 * 2560 * 2  # sinograms of two scans
+FRAMES = (2400 + 40) * 2160 * 2560 * 2
+REPORT = 200e6
+
+
+def reconstruct(experiment, **changed):
+    analysis = experiment.analysis
+    reconstruction = analysis.reconstruction.model_copy(update=changed)
+    analysis = analysis.model_copy(update={"reconstruction": reconstruction})
+    return experiment.model_copy(update={"analysis": analysis})
+
+
 def test_the_whole_experiment_must_fit_on_the_disk(refused, experiment, free):
-    shape = (2160, 2560)
-    frames = 41 * (2400 + 40) * 2160 * 2560 * 2
-    volumes = 41 * 2160 * 2560 * 2560 * 4
-    assert bytes_needed(experiment, shape) == pytest.approx(
-        frames + volumes * 8 / 7, rel=1e-3
+    needed = bytes_needed(experiment, SHAPE, experiment.steps)
+    assert needed == pytest.approx(41 * (FRAMES + VOLUME * PYRAMID) + SCRATCH + REPORT)
+    free(needed + 1e9)  # 2 GB must stay free
+    disk = refused()["disk"]
+    assert "2 GB must stay free" in disk.advice
+    assert "needed for the whole experiment" in disk.value
+
+
+def test_what_is_done_needs_no_room_again(refused, experiment, free):
+    rest = experiment.steps[-10:]  # five of the 41 tomograms
+    needed = bytes_needed(experiment, SHAPE, rest)
+    assert needed == pytest.approx(5 * (FRAMES + VOLUME * PYRAMID) + SCRATCH + REPORT)
+    free(needed + 2.1e9)
+    assert refused(steps=rest) == {}
+    free(needed + 1.9e9)
+    assert "needed for the rest of the experiment" in refused(steps=rest)["disk"].value
+    assert bytes_needed(experiment, SHAPE, ()) == REPORT
+
+
+@pytest.mark.parametrize(
+    ("changed", "tomogram", "scratch"),
+    [
+        ({"binning": 2}, VOLUME / 8 * PYRAMID, SCRATCH / 4),
+        ({"rows": (0, 1080)}, VOLUME / 2 * PYRAMID, SCRATCH / 2),
+        ({"pyramid_levels": 0}, VOLUME, SCRATCH),
+        (
+            {"output": "uint16", "output_range": (0.0, 1.0)},
+            VOLUME / 2 * PYRAMID,
+            SCRATCH,
+        ),
+    ],
+)
+def test_room_for_what_is_reconstructed(experiment, changed, tomogram, scratch):
+    changed = reconstruct(experiment, **changed)
+    assert bytes_needed(changed, SHAPE, changed.steps) == pytest.approx(
+        41 * (FRAMES + tomogram) + scratch + REPORT
     )
-    free(bytes_needed(experiment, shape) + 1e9)  # 2 GB must stay free
-    assert "2 GB must stay free" in refused()["disk"].advice
+
+
+def test_room_for_the_faces_that_are_kept_a_second_time(experiment):
+    phase = {"delta_beta": 221, "distance_mm": 5, "energy_kev": 22.3}
+    with_faces = reconstruct(experiment, interface_phase=phase)
+    # 20 um of lithium and 5 % of 2 mm at either face.
+    rows = 2 * (20 + 100) / experiment.scan.pixel_size_um
+    more = bytes_needed(with_faces, SHAPE, with_faces.steps) - bytes_needed(
+        experiment, SHAPE, experiment.steps
+    )
+    volume, scratch = 4 * rows * 2560**2, 2 * rows * 2400 * 2560
+    assert more == pytest.approx(41 * volume + scratch, rel=1 / rows)  # a whole row
 
 
 def test_the_experiment_must_fit_into_the_beam_time(refused, experiment):
@@ -154,6 +216,9 @@ def test_the_experiment_must_fit_into_the_beam_time(refused, experiment):
 
     assert "time" in refused(beamline=until(20))  # 40 half-cycles take 26 h
     assert "time" not in refused(beamline=until(40))
+    rest = experiment.steps[-10:]
+    assert "time" not in refused(steps=rest, beamline=until(4))
+    assert "time" in refused(steps=rest, beamline=until(3))
 
 
 def test_clocks_apart_are_refused(refused, beamline):
@@ -164,7 +229,9 @@ def test_clocks_apart_are_refused(refused, beamline):
 def test_force_names_what_it_overrides(experiment, beamline, tmp_path, free):
     beamline.shutter.state.value = "Open"
     beamline.source.ring_current.value = 1.0
-    findings = preflight(experiment, beamline, tmp_path, simulated=False)
+    findings = preflight(
+        experiment, beamline, tmp_path, experiment.steps, simulated=False
+    )
     with pytest.raises(RefusedError) as error:
         refuse(findings, ["shutter"])
     (reason,) = error.value.reasons

@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import pytest
+from ophyd.utils import DisconnectedError
 
 import orchestrator.reconcile
 from devices.errors import DeviceError
@@ -99,6 +100,25 @@ def test_a_count_below_what_was_recorded_is_not(events, journal):
     )
     assert charge_c == -1.0e-3
     assert not noted.details["certain"]
+
+
+@pytest.mark.parametrize(
+    "error", [TimeoutError("no answer"), DisconnectedError("it is gone")]
+)
+def test_an_instrument_that_dies_again_meanwhile_refuses(events, journal, error):
+    def get(**_):
+        raise error
+
+    run = HalfCycleRun("cut", 3, 0, CURRENT_MA, 0.0, 0.0, step_id=7)
+    potentiostat = SimpleNamespace(last_step_id=SimpleNamespace(get=get))
+    with pytest.raises(RefusedError, match="look at its IOC, then resume"):
+        reconcile(
+            SimpleNamespace(potentiostat=potentiostat),
+            History(half_cycles=(run,)),
+            journal,
+            silence_s=SILENCE_S,
+        )
+    assert [entry.kind for entry in journal.entries()] == ["reconciled_hardware"]
 
 
 def test_a_step_that_never_began_passed_nothing(events, journal):

@@ -1,10 +1,15 @@
 """What a session promises to the plans, without a beamline."""
 
+import threading
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
-from orchestrator.errors import RecordError
+import orchestrator.session
+from devices.errors import NotConnectedError
+from orchestrator.errors import RecordError, RefusedError
+from orchestrator.history import Rest
 from orchestrator.outcome import Outcome
 from orchestrator.session import Session
 from plans.steps import TomogramStep
@@ -66,3 +71,164 @@ def test_what_the_journal_cannot_take_ends_the_plan(method, arguments):
 )
 def test_an_experiment_succeeded_when_it_ended_as_meant(kind, succeeded):
     assert Outcome(kind, "why").succeeded is succeeded
+
+
+BEAMLINE = object()
+REST = Rest((STEP,), (), {}, 0.0, 0.0, "")
+FAILED = Outcome("failed", "the camera's file was not closed")
+DONE = Outcome("done", "all done")
+
+
+class Watch:
+    """A `ConnectionWatch` that tells what it was given."""
+
+    def __init__(self, lost, back):
+        self._lost, self._back = list(lost), back
+
+    def __call__(self, beamline):
+        return self
+
+    def lost(self):
+        return self._lost.pop(0) if self._lost else []
+
+    def wait_until_back(self, longest_s, give_up):
+        if not self._back:
+            raise NotConnectedError("camera did not come back in 9 s")
+
+
+class Driven:
+    """A `Session` of which only the driving is real."""
+
+    _drive, _are_back = Session._drive, Session._are_back
+
+    def __init__(self, outcomes, rests=(), *, wait_max_s=9.0, stopped_by=""):
+        self.experiment = SimpleNamespace(
+            beamline=SimpleNamespace(ioc_wait_max_s=wait_max_s)
+        )
+        self.hands = SimpleNamespace(
+            abort_reason=lambda: stopped_by, asked_to_end=threading.Event()
+        )
+        self.said, self.ran, self.made_safe, self.passed_over = [], [], 0, []
+        self._outcomes, self._rests = list(outcomes), list(rests)
+
+    def decide(self, text):
+        self.said.append(text)
+
+    _warn = decide
+
+    def _run_plans(self, beamline, rest):
+        self.ran.append(rest)
+        return self._outcomes.pop(0)
+
+    def _make_safe(self, beamline):
+        self.made_safe += 1
+
+    def _read_history(self):
+        return None
+
+    def _reconciled_rest(self, beamline, history, *, pass_over=()):
+        self.passed_over.append(pass_over)
+        rest = self._rests.pop(0)
+        if isinstance(rest, Exception):
+            raise rest
+        return rest
+
+
+@pytest.fixture
+def lose(monkeypatch):
+    def lose(*lost, back=True):
+        watch = Watch(lost, back)
+        monkeypatch.setattr(orchestrator.session, "ConnectionWatch", watch)
+
+    return lose
+
+
+def test_a_failure_in_which_nothing_was_lost_ends_it(lose):
+    lose()
+    session = Driven([FAILED])
+    assert session._drive(BEAMLINE, REST) == FAILED
+    assert session.ran == [REST]
+
+
+def test_it_goes_on_with_what_is_left_when_the_ioc_is_back(lose):
+    lose(["camera"])
+    left = replace(REST, gross_charge_c=1.0)
+    session = Driven([FAILED, DONE], [left])
+    assert session._drive(BEAMLINE, REST) == DONE
+    assert session.ran == [REST, left]
+    assert session.passed_over == [("ring_current", "time")]
+
+
+def test_one_that_is_lost_again_meanwhile_is_waited_for_again(lose):
+    # Lost in the run; again while it was reconciled; the third time all is well.
+    lose(["camera"], ["camera"])
+    session = Driven([FAILED, DONE], [RefusedError("the cell is not open"), REST])
+    assert session._drive(BEAMLINE, REST) == DONE
+    assert len(session.ran) == 2
+
+
+def test_a_beamline_that_is_refused_with_all_iocs_up_ends_it(lose):
+    lose(["camera"])
+    session = Driven([FAILED], [RefusedError("cell: relay Closed")])
+    outcome = session._drive(BEAMLINE, REST)
+    assert outcome == Outcome("failed", f"{FAILED.reason}; then cell: relay Closed")
+
+
+def test_an_ioc_that_flaps_for_ever_ends_it(lose):
+    lose(*[["camera"]] * 1000)
+    session = Driven([FAILED] * 1000, [REST] * 1000)
+    assert session._drive(BEAMLINE, REST) == FAILED
+    assert len(session.ran) == 1 + orchestrator.session.RECOVERIES_MAX
+
+
+def test_what_came_back_is_made_safe_when_the_rest_does_not(lose):
+    lose(["camera", "shutter"], back=False)
+    session = Driven([FAILED])
+    assert session._drive(BEAMLINE, REST) == FAILED
+    assert session.made_safe == 1
+    assert session.said[-1] == "camera did not come back in 9 s"
+
+
+@pytest.mark.parametrize("wait_max_s", [0.0, 9.0])
+def test_an_operator_who_stops_it_is_told_so(lose, wait_max_s):
+    lose(["camera"])
+    session = Driven([FAILED], wait_max_s=wait_max_s, stopped_by="stopped by SIGTERM")
+    assert session._drive(BEAMLINE, REST) == Outcome("stopped", "stopped by SIGTERM")
+    assert session.said == []  # nobody waited
+    assert session.made_safe == 1
+
+
+def test_a_short_circuit_of_an_earlier_session_is_how_it_ended(lose):
+    lose()
+    session = Driven([DONE])
+    short = replace(REST, short="hard_short: 2 mV")
+    outcome = session._drive(BEAMLINE, short)
+    assert outcome == Outcome("short_circuit", "hard_short: 2 mV")
+
+
+@pytest.mark.parametrize("failing", ["live", "tiled", "archive"])
+def test_everything_is_closed_whatever_fails_meanwhile(failing):
+    closed = []
+
+    def closes(name):
+        def close():
+            closed.append(name)
+            if name == failing:
+                raise OSError("no space left on device")
+
+        return SimpleNamespace(close=close, end=close, add=lambda *_, **__: None)
+
+    session = SimpleNamespace(
+        live=closes("live"),
+        _report=closes("report"),
+        _tiled=closes("tiled"),
+        archive=closes("archive"),
+        record=closes("record"),
+        journal=closes("journal"),
+    )
+    with (
+        pytest.raises(OSError, match="no space left"),
+        Session._closed_at_the_end(session),
+    ):
+        pass
+    assert closed == ["live", "report", "tiled", "archive", "record", "journal"]

@@ -8,12 +8,14 @@ import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
 import pytest
 import yaml
 
+import orchestrator.tiled_process
 from orchestrator.config import load_experiment
 from orchestrator.errors import ConfigurationError
 from orchestrator.layout import Layout
@@ -217,6 +219,44 @@ def test_what_keeps_it_from_copying_is_told(tmp_path, experiment_file):
     process.close(NEVER_S)
     assert "not installed" in warnings[0] or "does not answer" in warnings[0]
     assert not any("ended" in text for text in warnings), warnings
+
+
+@pytest.fixture
+def layout(tmp_path):
+    layout = Layout(tmp_path / "data")
+    layout.create()
+    return layout
+
+
+def test_a_copy_that_always_dies_is_given_up_and_said_so(layout, monkeypatch):
+    starts = SimpleNamespace(executable="/bin/false")
+    monkeypatch.setattr(orchestrator.tiled_process, "sys", starts)
+    warnings = []
+    process = TiledProcess(layout, on_status=lambda status: None, warn=warnings.append)
+    process.start()
+    until(lambda: len(warnings) == 2)
+    assert "ended (1)" in warnings[0]
+    assert "is not started again" in warnings[1]
+    process.close(NEVER_S)
+
+
+def test_a_copy_that_starts_while_it_is_closed_ends(layout, monkeypatch):
+    # `close` runs between the look at it and the start: nobody else can end it.
+    closing = orchestrator.tiled_process.subprocess.Popen
+    warnings = []
+    process = TiledProcess(layout, on_status=lambda status: None, warn=warnings.append)
+
+    def start(command, **kwargs):
+        process._closing.set()
+        return closing(["/bin/cat"], **kwargs)
+
+    monkeypatch.setattr(
+        orchestrator.tiled_process,
+        "subprocess",
+        SimpleNamespace(Popen=start, PIPE=subprocess.PIPE),
+    )
+    assert process._run() == 0
+    assert warnings == []
 
 
 # --- a real server ------------------------------------------------------------------
