@@ -1,9 +1,44 @@
 """The body that cracks: a smooth pellet, or the whole volume."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+
+class Surfaces(NamedTuple):
+    """A body's surfaces in the form that kernels take, for some rows.
+
+    Attributes
+    ----------
+    top, bottom : ndarray, float32, shape (y, x)
+        Height z of the faces.
+    lowest_top, highest_bottom : float
+        Between these heights no column meets a face.
+    rim : ndarray, float32, shape (row, angle)
+        Radius of the rim.
+    centre : tuple[float, float]
+        (y, x) from which the rim is measured.
+    radius, angle : ndarray, float32, shape (y, x)
+        Of each column, the angle as an index into ``rim``.
+    sigma_px : float
+        Blur of the surfaces; 0 for sharp ones.
+    """
+
+    top: NDArray[np.float32]
+    bottom: NDArray[np.float32]
+    lowest_top: float
+    highest_bottom: float
+    rim: NDArray[np.float32]
+    centre: tuple[float, float]
+    radius: NDArray[np.float32]
+    angle: NDArray[np.float32]
+    sigma_px: float
+
+    def of_rows(self, start: int, stop: int) -> "Surfaces":
+        """Return the same with the rim of these rows only."""
+        return self._replace(rim=self.rim[start:stop])
 
 
 @dataclass(frozen=True)
@@ -33,6 +68,14 @@ class Body:
         start = max(0, int(np.floor(self.top.min())) - margin)
         stop = min(number, int(np.ceil(self.bottom.max())) + margin + 1)
         return start, stop
+
+    def surfaces(self) -> Surfaces:
+        """Return the surfaces of all rows as kernels take them."""
+        top, bottom = float(self.top.max()), float(self.bottom.min())
+        return Surfaces(
+            self.top, self.bottom, top, bottom, self.rim, self.centre, *self.polar(),
+            self.edge_sigma_px,
+        )  # fmt: skip
 
     def polar(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return radius and angle index of every column (y, x)."""

@@ -14,7 +14,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.measurement.body import Body
+from analysis.measurement.body import Body, Surfaces
 from analysis.measurement.grey_levels import LevelField
 from analysis.measurement.overview import slab_rows
 from analysis.volume import VolumeSource
@@ -40,28 +40,24 @@ TOUCH_PX = 2.0
 def _deficit_rows(
     slab: np.ndarray,
     first_row: int,
-    top: np.ndarray,
-    bottom: np.ndarray,
-    faces: tuple[float, float],
-    rim: np.ndarray,
-    centre: tuple[float, float],
-    radius: np.ndarray,
-    angle: np.ndarray,
+    surfaces: Surfaces,
     planes: np.ndarray,
     block_px: int,
     low: float,
     electrode: float,
-    sigma: float,
     deep_px: float,
     shell_px: float,
     deficit: np.ndarray,
     region: np.ndarray,
 ) -> None:
-    """Fill deficit and region of a slab; ``faces`` are the lowest top, highest bottom.
+    """Fill deficit and region of a slab.
 
     Three kinds of columns: well inside the rim, where between the faces nothing but
     the level matters; well outside; and those near the surface.
     """
+    (
+        top, bottom, lowest_top, highest_bottom, rim, centre, radius, angle, sigma
+    ) = surfaces  # fmt: skip
     rows, ny, nx = slab.shape
     gy, gx = planes.shape[1:]
     one, half = np.float32(1.0), np.float32(0.5)
@@ -72,7 +68,7 @@ def _deficit_rows(
     outer_px = min(4.0 * sigma, 6.0) + 1.0
     for row in numba.prange(rows):
         z = np.float32(first_row + row)
-        between_faces = z - faces[0] > inner_px and faces[1] - z > inner_px
+        between_faces = z - lowest_top > inner_px and highest_bottom - z > inner_px
         nearest = min(float(rim[row].min()), 1e6)
         farthest = min(float(rim[row].max()), 1e6)
         # The level's blocks spread along x once a row.
@@ -215,8 +211,7 @@ class DeficitVolume:
         self._body = body
         self._levels = levels
         self._rim_shell_px = rim_shell_px
-        self._radius, self._angle = body.polar()
-        self._faces = float(body.top.max()), float(body.bottom.min())
+        self._surfaces = body.surfaces()
         self.voxel_um = volume.voxel_size_um
         self.rows = body.rows(6, volume.shape[0])
         self.shape = volume.shape
@@ -237,22 +232,14 @@ class DeficitVolume:
         """Fill deficit and region (row, y, x) of the rows from ``start`` on."""
         stop = start + len(deficit)
         slab = np.ascontiguousarray(self._volume.slab(start, stop), dtype=np.float32)
-        body = self._body
         _deficit_rows(
             slab,
             start,
-            body.top,
-            body.bottom,
-            self._faces,
-            body.rim[start:stop],
-            body.centre,
-            self._radius,
-            self._angle,
+            self._surfaces.of_rows(start, stop),
             self._levels.planes(start, stop),
             self._levels.block_px,
             self._levels.low,
             self._levels.electrode,
-            body.edge_sigma_px,
             self.deep_px,
             self._rim_shell_px,
             deficit,

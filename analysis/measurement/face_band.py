@@ -21,11 +21,20 @@ class FaceBand:
         How far outside the face the voxel of offset ``inside_px`` lies, voxels.
     inside_px : int
         Voxels of each column that lie inside.
+    within : ndarray of bool, shape (y, x)
+        Columns inside the rim.
+    reach_px : int
+        Greatest thickness of a void; the lithium's grey is taken from beyond.
+    sigma_px : float
+        Blur of the pellet's face.
     """
 
     grey: NDArray[np.float32]
     shift: NDArray[np.float32]
     inside_px: int
+    within: NDArray[np.bool_]
+    reach_px: int
+    sigma_px: float
 
     @property
     def outward_px(self) -> NDArray[np.float32]:
@@ -41,6 +50,9 @@ def read_face_band(
     top: bool,
     inside_px: int,
     outside_px: int,
+    within: NDArray[np.bool_],
+    reach_px: int,
+    sigma_px: float,
     slab_bytes: int,
 ) -> FaceBand | None:
     """Read the columns across a face; None where they leave the volume.
@@ -55,6 +67,8 @@ def read_face_band(
         The face looks towards row 0.
     inside_px, outside_px : int
         Voxels of each column inside and outside the face.
+    within, reach_px, sigma_px
+        As in `FaceBand`.
     slab_bytes : int
         Size of the slab of the volume held at once.
     """
@@ -73,7 +87,9 @@ def read_face_band(
         slab = np.ascontiguousarray(volume.slab(start, stop), dtype=np.float32)
         _take(slab, start, nearest, outward, inside_px, grey)
     shift = outward * (nearest - face)
-    return FaceBand(grey, shift.astype(np.float32), inside_px)
+    return FaceBand(
+        grey, shift.astype(np.float32), inside_px, within, reach_px, sigma_px
+    )
 
 
 @numba.njit(cache=True, parallel=True)

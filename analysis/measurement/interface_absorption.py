@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from analysis.errors import MeasurementError
 from analysis.measurement.face_band import FaceBand
 from analysis.measurement.face_voids import (
     DEEP_PX,
@@ -47,39 +48,34 @@ FRINGE_FRAC = 0.03
 """Where the electrolyte's edge is so much brighter than the electrolyte fringes are."""
 
 
-def find_wide_voids(
-    band: FaceBand,
-    within: NDArray[np.bool_],
-    optics: VoidOptics,
-    reach_px: int,
-    sigma_px: float,
-) -> FaceVoids:
+def find_wide_voids(band: FaceBand, optics: VoidOptics) -> FaceVoids:
     """Find where the lithium next to the electrolyte lacks grey.
 
     Parameters
     ----------
-    band, within, optics, reach_px, sigma_px
-        As in `analysis.measurement.interface_phase.fit_thin_voids`.
+    band : FaceBand
+        The columns across the face.
+    optics : VoidOptics
+        What a void shows.
 
     Raises
     ------
-    ValueError
+    MeasurementError
         Where the data cannot tell a void: noise, fringes, no lithium in view.
     """
+    within, reach_px = band.within, band.reach_px
     far = band.inside_px + reach_px + 3
     scatter = _scatter(band.grey[within][:, far:]) / optics.contrast
     # Of white noise; what is more is seen by the scatter of the maps below.
     needed = scatter / (2 * math.sqrt(math.pi * WINDOW_PX) * NOISE_GOAL)
     across_px = float(np.clip(needed, 2.0, MAX_ACROSS_SIGMA_PX))
-    guard_px = GUARD_SIGMAS * sigma_px
+    guard_px = GUARD_SIGMAS * band.sigma_px
     block = 4 if across_px >= 8 else 2 if across_px >= 4 else 1
-    sums, sound, overshoot = _block_sums(
-        band, within, far, guard_px, reach_px, sigma_px, block
-    )
+    sums, sound, overshoot = _block_sums(band, far, guard_px, block)
     if not sound.any():
-        raise ValueError("no face of the electrolyte is seen")
+        raise MeasurementError("no face of the electrolyte is seen")
     if overshoot > FRINGE_FRAC:
-        raise ValueError(
+        raise MeasurementError(
             f"fringes of {100 * overshoot:.0f} % stand at the face: absorption cannot "
             "tell a void there; set analysis.reconstruction.interface_phase"
         )
@@ -88,7 +84,7 @@ def find_wide_voids(
     near, none, steps = lack[0], lack[1], lack[2:]
     typical, darkest = np.quantile(near[seen], (0.5, 0.995))
     if typical < -MOST_DEPARTURE or darkest > 1 + MOST_DEPARTURE:
-        raise ValueError(
+        raise MeasurementError(
             f"the lithium at the face is {-typical:.1f} times a void's grey brighter "
             f"than away from it, and {darkest:.1f} times darker at most: that is no "
             "absorption; where the tomogram is phase retrieved, set "
@@ -100,7 +96,7 @@ def find_wide_voids(
         scatter / (2 * math.sqrt(math.pi * WINDOW_PX) * across_px),
     )
     if not 4 * sd < 1:
-        raise ValueError(
+        raise MeasurementError(
             f"a void is {1 / max(sd, 1e-9):.1f} times the noise of the mean of "
             f"{(2.355 * across_px) ** 2:.0f} columns; 4 are needed: set "
             "analysis.reconstruction.interface_phase, or take more projections"
@@ -128,18 +124,13 @@ def _scatter(values: NDArray[np.float32]) -> float:
 
 
 def _block_sums(
-    band: FaceBand,
-    within: NDArray[np.bool_],
-    far: int,
-    guard_px: float,
-    reach_px: int,
-    sigma_px: float,
-    block: int,
+    band: FaceBand, far: int, guard_px: float, block: int
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_], float]:
     """Return the sums of `_sum_columns` in blocks, columns told, and overshoot.
 
     The sums have the shape (sum, distance, y, x).
     """
+    within, reach_px = band.within, band.reach_px
     number = 2 + max(1, math.ceil(reach_px - guard_px))
     shape = tuple(-(-size // block) for size in within.shape)
     sums = np.zeros((4, number, *shape))
@@ -164,7 +155,7 @@ def _block_sums(
         part = np.zeros((4, number, *edge.shape))
         bright = np.zeros((2, *edge.shape))
         _sum_columns(
-            grey, calm, first_px, solid, edge, typical, sigma_px, guard_px,
+            grey, calm, first_px, solid, edge, typical, band.sigma_px, guard_px,
             float(reach_px), far, part, bright,
         )  # fmt: skip
         sound[tile.core] = np.isfinite(edge)[tile.inner]

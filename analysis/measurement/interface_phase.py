@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from analysis.errors import MeasurementError
 from analysis.measurement.face_band import FaceBand
 from analysis.measurement.face_voids import (
     DEEP_PX,
@@ -56,34 +57,23 @@ SUSPECT_FRAC = 0.12
 the floor lacks four times as much."""
 
 
-def fit_thin_voids(
-    band: FaceBand,
-    within: NDArray[np.bool_],
-    optics: VoidOptics,
-    reach_px: int,
-    sigma_px: float,
-) -> FaceVoids:
+def fit_thin_voids(band: FaceBand, optics: VoidOptics) -> FaceVoids:
     """Fit the void in each column of a phase-retrieved volume.
 
     Parameters
     ----------
     band : FaceBand
-        The columns across the face.
-    within : ndarray of bool, shape (y, x)
-        Columns inside the rim.
+        The columns across the face; the fit starts from its blur.
     optics : VoidOptics
         What a void shows.
-    reach_px : int
-        Greatest thickness of a void; the lithium's grey is taken from beyond.
-    sigma_px : float
-        Blur of the face, to start from.
 
     Raises
     ------
-    ValueError
+    MeasurementError
         Where no face is seen.
     """
     halo_px = math.ceil(max(3 * LEVEL_SIGMA_PX, 4 * optics.length_px))
+    within, sigma_px = band.within, band.sigma_px
     height = np.full(within.shape, np.nan, np.float32)
     noise = np.full(within.shape, np.nan, np.float32)
     sigmas_px = []
@@ -92,7 +82,7 @@ def fit_thin_voids(
             continue
         fitted = _fit_tile(
             band.grey[tile.held], band.shift[tile.held] - band.inside_px,
-            within[tile.held], optics, reach_px, sigma_px,
+            within[tile.held], optics, band.reach_px, sigma_px,
         )  # fmt: skip
         sigma_px = fitted[2]  # the next tile's is much the same
         sigmas_px.append(sigma_px)
@@ -100,7 +90,7 @@ def fit_thin_voids(
         noise[tile.core] = fitted[1][tile.inner]
     seen = np.isfinite(height)
     if not seen.any():
-        raise ValueError("no face of the electrolyte is seen in the companion")
+        raise MeasurementError("no face of the electrolyte is seen in the companion")
     # An integral over the blur of a void adds the noise of some three voxels.
     sigma_px = float(np.median(sigmas_px))
     sd_px = float(np.sqrt(np.nanmean(noise**2))) * math.sqrt(3.0)

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from analysis.errors import MeasurementError
 from analysis.measurement.body import Body
 from analysis.measurement.face_band import FaceBand, read_face_band
 from analysis.measurement.face_voids import FaceVoids
@@ -122,12 +123,13 @@ def measure_interfaces(
             continue
         band = read_face_band(
             volume, face, top=top, inside_px=INSIDE_PX,
-            outside_px=_outside_px(reach_px), slab_bytes=slab_bytes,
+            outside_px=_outside_px(reach_px), within=within, reach_px=reach_px,
+            sigma_px=body.edge_sigma_px, slab_bytes=slab_bytes,
         )  # fmt: skip
         if band is None:
             found = Interface(reason="the lithium at the face is out of view")
         else:
-            found = _measure_face(band, within, optics, reach_px, body.edge_sigma_px)
+            found = _measure_face(band, optics)
         faces.append(found)
     return Interfaces(*faces, source="phase" if optics.length_px else "attenuation")
 
@@ -189,21 +191,15 @@ def _face_heights(
     return within, (faces[0], faces[1])
 
 
-def _measure_face(
-    band: FaceBand,
-    within: NDArray[np.bool_],
-    optics: VoidOptics,
-    reach_px: int,
-    sigma_px: float,
-) -> Interface:
+def _measure_face(band: FaceBand, optics: VoidOptics) -> Interface:
     try:
         if optics.length_px:
-            voids = fit_thin_voids(band, within, optics, reach_px, sigma_px)
+            voids = fit_thin_voids(band, optics)
         else:
-            voids = find_wide_voids(band, within, optics, reach_px, sigma_px)
-    except ValueError as error:
+            voids = find_wide_voids(band, optics)
+    except MeasurementError as error:
         return Interface(reason=str(error))
-    return _summed(voids, within)
+    return _summed(voids, band.within)
 
 
 def _summed(voids: FaceVoids, within: NDArray[np.bool_]) -> Interface:

@@ -12,7 +12,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.measurement.body import Body
+from analysis.measurement.body import Body, Surfaces
 from analysis.measurement.deficit import chord
 from analysis.measurement.grey_levels import LevelField
 
@@ -37,18 +37,14 @@ def _grey(above: float, below: float, edge: float, scale: float, lithium: float)
 def _shift_rows(
     distance: np.ndarray,
     first_row: int,
-    top: np.ndarray,
-    bottom: np.ndarray,
-    faces: tuple[float, float],
-    rim: np.ndarray,
-    centre: tuple[float, float],
-    radius: np.ndarray,
-    angle: np.ndarray,
-    sigma: float,
+    surfaces: Surfaces,
     lithium: float,
     table: np.ndarray,
 ) -> None:
     """Add up, a line a row, what the four shifts change within reach of the mask."""
+    (
+        top, bottom, lowest_top, highest_bottom, rim, centre, radius, angle, sigma
+    ) = surfaces  # fmt: skip
     rows, ny, nx = distance.shape
     reach = 4.0 * sigma + SHIFT_PX
     scale = 1.0 / (math.sqrt(2.0) * sigma)
@@ -56,7 +52,7 @@ def _shift_rows(
     for row in numba.prange(rows):
         z = float(first_row + row)
         sums = table[row]
-        between_faces = z - faces[0] > reach and faces[1] - z > reach
+        between_faces = z - lowest_top > reach and highest_bottom - z > reach
         inner, outer = rim[row].min() - reach - 1.0, rim[row].max() + reach + 1.0
         for y in range(ny):
             from_x, to_x = chord(centre, y, outer, nx)
@@ -113,27 +109,17 @@ class SurfaceShiftSums:
     """
 
     def __init__(self, body: Body, levels: LevelField) -> None:
-        self._body = body
-        self._radius, self._angle = body.polar()
-        self._faces = float(body.top.max()), float(body.bottom.min())
+        self._surfaces = body.surfaces()
         self._lithium = (levels.electrode - levels.low) / (levels.mean() - levels.low)
         self._total = np.zeros(4)
 
     def add(self, first_row: int, distance: NDArray[np.uint8]) -> None:
         """Add rows of the squared distance to the mask, from ``first_row`` on."""
-        body = self._body
         table = np.zeros((len(distance), 4))
         _shift_rows(
             distance,
             first_row,
-            body.top,
-            body.bottom,
-            self._faces,
-            body.rim[first_row : first_row + len(distance)],
-            body.centre,
-            self._radius,
-            self._angle,
-            body.edge_sigma_px,
+            self._surfaces.of_rows(first_row, first_row + len(distance)),
             self._lithium,
             table,
         )
