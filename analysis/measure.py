@@ -245,13 +245,16 @@ def _registered(
             "not registered: the pristine tomogram has another shape than this one's "
             f"{overview.shape}; measure them with the same rows and binning",
         )
-    motion = register_rigid(
-        pristine.coarse,
-        coarse,
-        mask=pristine.pellet,
-        contrast=pristine.grey_high - pristine.grey_low,
-        rotation_sd_rad=ROTATION_SD_RAD,
-    ).in_voxels_of(factor)
+    try:
+        motion = register_rigid(
+            pristine.coarse,
+            coarse,
+            mask=pristine.pellet,
+            contrast=pristine.grey_high - pristine.grey_low,
+            rotation_sd_rad=ROTATION_SD_RAD,
+        ).in_voxels_of(factor)
+    except MeasurementError as error:
+        return _with_reason(result, f"not registered: {error}")
     if motion.step_px > CONVERGED_PX:
         return _with_reason(
             result,

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
+from analysis.errors import MeasurementError
+
 REGISTRATION_SIDE = 320  # widest side of the volume that is registered, voxels
 TUKEY = 4.685
 
@@ -128,7 +130,9 @@ def register_rigid(
     Raises
     ------
     ValueError
-        Where the shapes differ or too few voxels count.
+        Where the shapes differ.
+    MeasurementError
+        Where too few voxels count.
     """
     if fixed.shape != moving.shape:
         raise ValueError(
@@ -174,7 +178,10 @@ def _points(
         inner &= mask
     candidates = np.flatnonzero(inner)
     if len(candidates) < 1000:
-        raise ValueError(f"{len(candidates)} voxels count for the registration")
+        raise MeasurementError(
+            f"{len(candidates)} voxels of the pellet count for the registration, at "
+            "least 1000 are needed"
+        )
     if len(candidates) > number:
         candidates = generator.choice(candidates, number, replace=False)
     return np.stack(np.unravel_index(candidates, shape), axis=1)

@@ -4,6 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from analysis.errors import MeasurementError
+
 TUKEY = 4.685  # 95 % efficient for normal errors
 ROUGH_SPREADS = 5.0
 SMOOTH_PX = 0.3
@@ -35,7 +37,10 @@ def robust_surface(
     """
     known = np.isfinite(heights)
     if known.sum() < 12:
-        raise ValueError(f"{known.sum()} heights known; a surface needs at least 12")
+        raise MeasurementError(
+            f"a surface of the pellet is seen at {known.sum()} places, at least 12 are "
+            "needed; check the voxel size and that the pellet is in view"
+        )
     fitted = _low_order_fit(heights, known, periodic)
     residual = heights - fitted
     scale = _spread(residual[known])
@@ -75,7 +80,10 @@ def face_surface(
     """
     known = np.isfinite(heights)
     if known.sum() < 12:
-        raise ValueError(f"{known.sum()} heights known; a surface needs at least 12")
+        raise MeasurementError(
+            f"a surface of the pellet is seen at {known.sum()} places, at least 12 are "
+            "needed; check the voxel size and that the pellet is in view"
+        )
     surface = _low_order_fit(heights, known, periodic=False, inward=inward)
     for length in (3 * window, window):
         residual = heights - surface

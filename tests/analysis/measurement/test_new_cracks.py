@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
@@ -154,4 +155,20 @@ def test_another_shape_is_told_and_not_compared(tmp_path):
 
     assert "another shape" in row["reason"]
     assert row["new_crack_volume_um3"] is None
+    assert row["crack_volume_um3"] > 0
+
+
+def test_a_registration_that_cannot_be_made_costs_the_motion_only(tmp_path):
+    grey = make_phantom(noise=0.05, sheets=OLD[:1]).grey
+    file = tmp_path / "first.h5"
+    measure_tomogram(ArrayVolume(grey, 0.8), MeasurementSettings()).write(file)
+    with h5py.File(file, "r+") as result:
+        result["entry/registration/pellet"][:] = 0
+
+    row = measure_tomogram(
+        ArrayVolume(grey, 0.8), MeasurementSettings(), reference=Reference(file, file)
+    ).row()
+
+    assert row["reason"].startswith("not registered: 0 voxels")
+    assert row["drift_z_um"] is None
     assert row["crack_volume_um3"] > 0
