@@ -193,6 +193,5 @@ def _details(outcome: object) -> dict[str, Any]:
 
 
 def _plain(value: object) -> object:
-    if hasattr(value, "tolist"):
-        return value.tolist()  # type: ignore[attr-defined]
-    return str(value)
+    to_list = getattr(value, "tolist", None)  # of an array or a number of numpy
+    return str(value) if to_list is None else to_list()

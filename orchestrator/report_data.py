@@ -194,7 +194,7 @@ class _Documents:
 
     starts: dict[str, dict[str, Any]] = field(default_factory=dict)
     stops: dict[str, dict[str, Any]] = field(default_factory=dict)
-    samples: dict[str, list[tuple[float, float, float]]] = field(default_factory=dict)
+    samples: dict[str, list[tuple[float | None, ...]]] = field(default_factory=dict)
     end_reasons: dict[str, str] = field(default_factory=dict)
 
     @classmethod
@@ -229,9 +229,8 @@ class _Documents:
             ]
             length = min(len(column) for column in columns)
             samples = self.samples.setdefault(run, [])
-            samples.extend(
-                zip(*(column[:length] for column in columns), strict=True)  # type: ignore[arg-type]
-            )
+            times, voltages, currents = (column[:length] for column in columns)
+            samples.extend(zip(times, voltages, currents, strict=True))
 
     def scans(self) -> list[tuple[str, dict[str, Any]]]:
         return [
