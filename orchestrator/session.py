@@ -14,13 +14,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 from bluesky import RunEngine
 from bluesky.utils import RunEngineInterrupted
 
-from analysis.measurement.lithium import lithium_volume_um3
 from analysis.messages import (
     AnalysisFailed,
     FromWorker,
@@ -38,7 +36,8 @@ from orchestrator.hands import OperatorHands
 from orchestrator.history import History, Rest, read_history, what_is_left
 from orchestrator.journal import Journal
 from orchestrator.layout import Layout, scan_id
-from orchestrator.live import LiveAnalysis, LiveDocuments
+from orchestrator.live import LiveAnalysis
+from orchestrator.live_documents import LiveDocuments, scan_started
 from orchestrator.outcome import Kind, Outcome, one_line, outcome_of
 from orchestrator.past import show_past
 from orchestrator.preflight import preflight, refuse
@@ -486,35 +485,17 @@ class Session:
     def _scan_of(self, start: Mapping[str, Any]) -> ScanStarted:
         """Return what the worker is told of a tomogram; the row gets its context."""
         name = scan_id(start["scan_number"], start["attempt"])
-        gross_c, net_c = start["gross_charge_c"], start["net_charge_c"]
         self._scans[name] = {
             "scan_number": start["scan_number"],
             "label": start["label"],
             "attempt": start["attempt"],
             "simulated": self.simulated,
             "start_time_s": start["time"],
-            "gross_charge_c": gross_c,
-            "net_charge_c": net_c,
+            "gross_charge_c": start["gross_charge_c"],
+            "net_charge_c": start["net_charge_c"],
             "interrupt_resistance_ohm": start.get("interrupt_resistance_ohm"),
         }
-        files = {name: Path(path) for name, path in start["raw_files"].items()}
-        first, step, number = start["nominal_angles_deg"]
-        return ScanStarted(
-            scan_id=name,
-            scan_number=start["scan_number"],
-            label=start["label"],
-            attempt=start["attempt"],
-            darks_file=files["darks"],
-            flats_file=files["flats"],
-            projections_file=files["projections"],
-            flats_after_file=files.get("flats_after"),
-            nominal_angles_deg=(float(first), float(step), int(number)),
-            pixel_size_um=start["scan"]["pixel_size_um"],
-            tomogram_file=self.layout.tomogram_file(start["scan_number"]),
-            preview_dir=self.layout.preview_dir(start["scan_number"]),
-            lithium_volume_um3=lithium_volume_um3(gross_c),
-            lithium_volume_net_um3=lithium_volume_um3(net_c),
-        )
+        return scan_started(start, self.layout)
 
     # --- helpers ---------------------------------------------------------------------
 

@@ -20,7 +20,8 @@ from analysis.messages import (
     TomogramMeasured,
 )
 from analysis.settings import AnalysisSettings
-from orchestrator.live import LiveAnalysis, LiveDocuments
+from orchestrator.live import LiveAnalysis
+from orchestrator.live_documents import LiveDocuments
 
 HERE = Path(__file__).parent
 

@@ -12,7 +12,6 @@ import yaml
 from PIL import Image
 
 from orchestrator.errors import ConfigurationError
-from orchestrator.figures import thin_out
 from orchestrator.journal import Journal
 from orchestrator.layout import Layout
 from orchestrator.record import DocumentRecord
@@ -26,6 +25,7 @@ from orchestrator.slices import (
     read_slices,
     scale_bar_um,
 )
+from orchestrator.voltage_figure import thin_out
 from plans.schedule import schedule
 from plans.settings import CyclingSettings
 from plans.steps import HalfCycleStep
