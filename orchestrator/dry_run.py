@@ -18,7 +18,7 @@ from orchestrator.config import Experiment
 from orchestrator.errors import ConfigurationError
 from orchestrator.layout import Layout, scan_id
 from orchestrator.outcome import Outcome
-from orchestrator.results import Row, Value, read_rows, write_rows
+from orchestrator.results import Row, Value, read_rows, write_rows, write_text
 from sim.beamline import SimulatedBeamline
 from sim.settings import SimulationSettings
 
@@ -72,9 +72,7 @@ def _check_cracks(settings: SimulationSettings) -> None:
 
 def keep_settings(layout: Layout, settings: SimulationSettings) -> None:
     """Write the simulated beamline as it was asked for, for `kept_settings`."""
-    part = layout.simulation_file.with_suffix(".part")
-    part.write_text(settings.model_dump_json(indent=1) + "\n")
-    part.replace(layout.simulation_file)
+    write_text(layout.simulation_file, settings.model_dump_json(indent=1) + "\n")
 
 
 def kept_settings(layout: Layout, experiment: Experiment) -> SimulationSettings:

@@ -1,5 +1,6 @@
 """Where the files of one experiment lie: the only place that knows the names."""
 
+import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -115,7 +116,8 @@ class Layout:
     def create(self, *, simulated: bool = False) -> None:
         """Make the folders of a new experiment.
 
-        Empty ones are no experiment: the power may have gone while they were made.
+        Empty ones are no experiment, nor are a dry run's settings alone: the power may
+        have gone while they were made.
 
         Raises
         ------
@@ -128,7 +130,8 @@ class Layout:
                     f"data folder {self.directory}: a file of that name exists; "
                     "give another folder with --data"
                 )
-            if any(map(_is_content, self.directory.rglob("*"))):
+            found = self.directory.rglob("*")
+            if any(self._is_content(path, simulated) for path in found):
                 raise RefusedError(
                     f"data folder {self.directory} already holds "
                     f"{self._what_is_there()}; nothing was touched: continue it with "
@@ -153,7 +156,10 @@ class Layout:
         """Copy an experiment's file in one move: from now on it can be resumed."""
         name = self.experiment_file.name
         partial = self.experiment_file.with_name(f"{name}.partial")
-        partial.write_bytes(experiment_file.read_bytes())
+        with open(partial, "wb") as file:
+            file.write(experiment_file.read_bytes())
+            file.flush()
+            os.fsync(file.fileno())  # a power cut must not leave it empty
         partial.replace(self.experiment_file)
 
     def set_aside(self) -> Path:
@@ -162,16 +168,21 @@ class Layout:
         aside = self.directory.with_name(f"{self.directory.name}-refused-{stamp}")
         return self.directory.rename(aside)
 
+    def _is_content(self, path: Path, simulated: bool) -> bool:
+        """Tell whether a file belongs to an experiment that has begun."""
+        if path.is_dir():
+            return False
+        if path.parent == self.simulation_dir and not simulated:
+            return True
+        written_first = (self.simulation_file, self.voltage_record_file)
+        return path.suffix != ".partial" and path not in written_first
+
     def _what_is_there(self) -> str:
         if self.journal_file.exists() or self.experiment_file.exists():
             return "an experiment"
         names = sorted(path.name for path in self.directory.iterdir())
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
         return ", ".join(names[:3]) + more
-
-
-def _is_content(path: Path) -> bool:
-    return not path.is_dir() and path.suffix != ".partial"
 
 
 def scan_id(scan_number: int, attempt: int) -> str:

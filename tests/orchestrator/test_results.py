@@ -1,5 +1,7 @@
 """The table of measurements is whole at any moment."""
 
+import os
+
 import h5py
 import numpy as np
 import pytest
@@ -99,6 +101,32 @@ def test_folders_that_a_power_cut_left_empty_are_taken(tmp_path):
     assert cut.experiment_file.read_text() == "experiment: {}"
     with pytest.raises(RefusedError, match="already holds an experiment"):
         cut.create()
+
+
+def test_a_dry_run_that_was_cut_before_it_began_is_begun_again(tmp_path):
+    # Its settings and a recorded voltage are written before the experiment's file.
+    cut = Layout(tmp_path / "experiment")
+    cut.create(simulated=True)
+    cut.simulation_file.write_text("{}")
+    cut.voltage_record_file.touch()
+    (cut.simulation_dir / "settings.json.partial").write_text("{")
+    cut.create(simulated=True)
+    with pytest.raises(RefusedError, match="already holds"):
+        cut.create()  # an experiment on the beamline is not begun in it
+    cut.simulation_dir.joinpath("truth.h5").touch()
+    with pytest.raises(RefusedError, match="already holds"):
+        cut.create(simulated=True)
+
+
+def test_the_experiments_file_is_on_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    layout = Layout(tmp_path / "experiment")
+    layout.create()
+    seen = []
+    monkeypatch.setattr("os.fsync", lambda fd: seen.append(os.fstat(fd).st_size))
+    file = tmp_path / "asked.yaml"
+    file.write_text("experiment: {}")
+    layout.keep(file)
+    assert seen == [len("experiment: {}")]
 
 
 def test_raw_files_have_the_attempt_in_their_name(tmp_path):

@@ -139,7 +139,7 @@ def test_mutated_files_give_rows_or_one_clear_line(tmp_path: Path, capsys: Any) 
     rng = random.Random(1)
     files = [path for path in DATA.glob("gamry*/*") if path.stat().st_size < 60_000]
     file = tmp_path / "mutated"
-    for _ in range(150):
+    for _ in range(200):
         data = bytearray(rng.choice(files).read_bytes())
         for _ in range(rng.choice([1, 5, 30])):
             place = rng.randrange(len(data))
