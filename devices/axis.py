@@ -75,14 +75,15 @@ class ArrivalStatus(DeviceStatus):
     def _moved(self, move: MoveStatus) -> None:
         axis = self.device
         error = move.exception()
-        position = axis.place()
-        if abs(position - self._target) > axis.tolerance:
-            # A monitor may still be under way: ask the record itself.
-            try:
+        position = math.nan
+        try:
+            position = axis.place()
+            if abs(position - self._target) > axis.tolerance:
+                # A monitor may still be under way: ask the record itself.
                 position = axis.user_readback.get(use_monitor=False)
-            except TimeoutError as late:
-                # Judged by what was posted: raised here it would end no wait at all.
-                logger.warning("%s: %s", axis.name, late)
+        except TimeoutError as late:
+            # Judged by what was posted: raised here it would end no wait at all.
+            logger.warning("%s: %s", axis.name, late)
         if error is None and abs(position - self._target) <= axis.tolerance:
             self.set_finished()
             return

@@ -201,7 +201,10 @@ class FramesStatus(DeviceStatus):
             return
         if stop:
             logger.warning("%s", error)
-            self.device.stop()  # type: ignore[union-attr]
+            try:
+                self.device.stop()  # type: ignore[union-attr] - never without a device
+            except Exception as failed:  # noqa: BLE001 - the wait must end all the same
+                logger.warning("%s: %s", self.device.name, failed)
         self.set_exception(error)
 
     def _settled(self) -> None:

@@ -144,7 +144,8 @@ class PeriodicGuard(Guard):
                     error = self.check()
                 except Exception as failed:  # noqa: BLE001 - it would guard no more
                     error = DeviceError(f"{self.name}: {failed}")
-                if error is not None:
+                # A check that took long may belong to a phase that is over.
+                if error is not None and not released.is_set():
                     self.trip(error)
 
         threading.Thread(target=watch, daemon=True, name=self.name).start()
@@ -158,16 +159,22 @@ class PeriodicGuard(Guard):
 
 
 class DiskGuard(PeriodicGuard):
-    """Trips when the file system of `directory` has less than `free_min_bytes`."""
+    """Trips when the file system of `directory` has less than `free_min_bytes`.
+
+    Attributes
+    ----------
+    directory : Path
+        Where files are written; set before a trigger.
+    """
 
     def __init__(self, directory: Path, free_min_bytes: int) -> None:
         super().__init__("disk_guard")
-        self._directory = directory
+        self.directory = directory
         self._free_min_bytes = free_min_bytes
 
     def check(self) -> Exception | None:
         """Compare the free space with the least allowed."""
-        directory = self._directory
+        directory = self.directory
         while not directory.exists() and directory != directory.parent:
             directory = directory.parent
         free_bytes = shutil.disk_usage(directory).free

@@ -175,6 +175,8 @@ class PandA(PositionCompare):
 
     def _opened(self, opened: StatusBase, armed: SignalStatus) -> None:
         error: Any = opened.exception()
+        if error is None and self._series is None:
+            error = DeviceError(f"{self.name} was stopped before it was armed")
         if error is None:
             self.put_armed(True)
         else:

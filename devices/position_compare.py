@@ -180,8 +180,9 @@ class PositionCompare(Device):
 
     def stop(self, *, success: bool = False) -> None:
         """Disarm at once; no further triggers."""
-        self.put_armed(False)
+        # First, so that what a kickoff has begun does not arm again.
         self._series = None
+        self.put_armed(False)
         if self._capture is not None:
             self._capture.stopped()
 

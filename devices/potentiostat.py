@@ -27,6 +27,9 @@ PUT_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 10.0
 SILENCE_TIMEOUT_S = 60.0  # wall time in which an instrument at rest gives a sample
 LISTEN_PERIOD_S = 0.1
+ASK_AGAIN_S = 1.0  # wall time
+# What a read or a put raises where the IOC does not answer.
+LOST = (TimeoutError, OphydDisconnectedError)
 ENDED = {str(state) for state in (StepState.DONE, StepState.FAULT, StepState.IDLE)}
 
 _log = logging.getLogger(__name__)
@@ -124,15 +127,18 @@ class Potentiostat(Device):
         self._completed: DeviceStatus | None = None
         self._subscriptions: list[tuple[EpicsSignalRO, int]] = []
         self.outcome = OutcomeReading(self.name, lambda: self.step_outcome)
+        self.rest = Rest(self)
 
     # --- verbs --------------------------------------------------------------------
 
     def prepare(self, value: ArmedStep) -> DeviceStatus:
         """Arm a step in the instrument; the relay stays open.
 
-        A step that was kicked off already is left alone.
+        A step that was kicked off already is left alone, unless it did not start.
         """
-        if self._kicked_off is not None and self._prepared == value:
+        kicked_off = self._kicked_off
+        failed = kicked_off is not None and kicked_off.done and not kicked_off.success
+        if kicked_off is not None and self._prepared == value and not failed:
             return self._finished_status()
         running = self._watch
         if running is not None and running.outcome is None:
@@ -169,14 +175,20 @@ class Potentiostat(Device):
 
     def stop(self, *, success: bool = False) -> None:
         """Open the relay now: no read before it, no wait for it."""
-        self._put_open()
-        watch = self._watch
-        if watch is not None:
-            watch.stopped()
+        try:
+            self._put_open()
+        finally:
+            # also where the connection is lost: not a beat keeps it closed from here
+            watch = self._watch
+            if watch is not None:
+                watch.stopped()
 
     def open_relay(self) -> DeviceStatus:
         """Open the relay; the status ends when the instrument confirms it."""
-        self.stop()
+        try:
+            self.stop()
+        except LOST as error:
+            _log.warning("%s: %s; it is told to open again", self.name, error)
         return self._in_thread(self._confirm_open)
 
     def heard(self, timeout_s: float = SILENCE_TIMEOUT_S) -> DeviceStatus:
@@ -282,9 +294,18 @@ class Potentiostat(Device):
             )
 
     def _start(self, prepared: ArmedStep) -> None:
+        completed = self.complete()
+        try:
+            self._begin(prepared, completed)
+        except Exception as error:
+            # Whoever waits for the end of a step that nothing watches waits for ever.
+            if self._watch is None and not completed.done:
+                completed.set_exception(error)
+            raise
+
+    def _begin(self, prepared: ArmedStep, completed: DeviceStatus) -> None:
         step = prepared.step
         number = int(self._read(self.samples_number))
-        completed = self.complete()
         watch = StepWatch(
             step,
             self.guard,
@@ -311,11 +332,22 @@ class Potentiostat(Device):
                 ),
             ),
         ]
-        self.start.put(step.id, wait=True, timeout=PUT_TIMEOUT_S)
-        started = self._read(self.last_step_id)
+        try:
+            self.start.put(step.id, wait=True, timeout=PUT_TIMEOUT_S)
+            started = self._read(self.last_step_id)
+        except LOST as error:
+            # It may have started: nothing beats for it, and the watchdog opens the
+            # relay until the instrument answers or is given up.
+            watch.stopped()
+            watch.start()
+            raise DeviceError(
+                f"{self.name}: no answer to the start of step {step.id} ({error}); its"
+                " relay is told to open, what passed is asked of the instrument"
+            ) from error
         if started != step.id:
             watch.abandon()
             self._unsubscribe()
+            self._watch = None
             error = DeviceError(
                 f"{self.name}: step {step.id} did not start: {self._why()}"
             )
@@ -336,20 +368,27 @@ class Potentiostat(Device):
         """Tell the watch how its step ended, if it did.
 
         A monitor may be late and belong to the step before, and so may every value
-        kept from monitors: all is read anew, and the id first.
+        kept from monitors: all is read anew, and the id first. An instrument that
+        answers late is asked again, for no monitor may come any more.
         """
-        try:
-            step_id = self._read(self.last_step_id)
-            state = str(self._read(self.state))
-            if step_id != watch.step.id or state not in ENDED:
+        pause = threading.Event()
+        while watch.outcome is None and watch is self._watch:
+            try:
+                self._ask_for_end(watch)
+            except LOST as error:
+                _log.warning("%s: the end could not be read: %s", self.name, error)
+                pause.wait(ASK_AGAIN_S)
+            else:
                 return
-            reason = str(self._read(self.end_reason))
-            charge_c = float(self._read(self.charge))
-            elapsed_s = float(self._read(self.elapsed))
-        except (TimeoutError, OphydDisconnectedError) as error:
-            # the watchdog misses the samples and gives the step up as unconfirmed
-            _log.warning("%s: the end could not be read: %s", self.name, error)
+
+    def _ask_for_end(self, watch: StepWatch) -> None:
+        step_id = self._read(self.last_step_id)
+        state = str(self._read(self.state))
+        if step_id != watch.step.id or state not in ENDED:
             return
+        reason = str(self._read(self.end_reason))
+        charge_c = float(self._read(self.charge))
+        elapsed_s = float(self._read(self.elapsed))
         watch.finished(state, reason, charge_c, elapsed_s)
 
     def _read(self, signal: EpicsSignalRO) -> Any:
@@ -398,15 +437,22 @@ class Rest:
 
     parent = None
 
-    def __init__(self, potentiostat: Potentiostat, duration_s: float) -> None:
+    def __init__(self, potentiostat: Potentiostat) -> None:
         self.name = f"{potentiostat.name}_rest"
-        self._status = potentiostat.rested(duration_s)
+        self._potentiostat = potentiostat
+        self._status: Status | None = None
+
+    def begin(self, duration_s: float) -> None:
+        """Rest for `duration_s` from the end of the last step."""
+        self._status = self._potentiostat.rested(duration_s)
 
     @property
     def over(self) -> bool:
         """Whether the rest is over."""
-        return self._status.done
+        return self._status is not None and self._status.done
 
     def trigger(self) -> Status:
         """Return the status of the rest."""
+        if self._status is None:
+            raise DeviceError(f"{self.name}: no rest has begun")
         return self._status

@@ -42,6 +42,10 @@ class Conditions:
                 value = np.array(value, np.int64)
             self._values[f"{what}_{key}"] = (value, units.get(key, ""))
 
+    def clear(self) -> None:
+        """Forget all readings."""
+        self._values.clear()
+
     def read(self) -> dict[str, Any]:
         """Return the readings."""
         now_s = time.time()

@@ -11,7 +11,6 @@ from bluesky.utils import MsgGenerator, short_uid
 
 from devices.beamline import Beamline
 from devices.camera import FrameSeries
-from devices.guards import RingCurrentGuard, shutter_guard
 
 from .background import in_background
 from .guarding import guarded
@@ -19,6 +18,7 @@ from .recording import record_frames
 from .reference_check import bad_darks, bad_flats, frame_levels
 from .references import ReferenceGroup, camera_key
 from .scan_check import check_file
+from .scan_guards import ScanGuards
 from .settings import ScanSettings
 from .streams import DARKS, FLATS
 
@@ -62,6 +62,7 @@ def flats(
     scan_number: int,
     file: Path,
     *,
+    guards: ScanGuards,
     dark_counts: float,
     stream: str = FLATS,
     watch: Sequence[str] = (),
@@ -73,18 +74,19 @@ def flats(
 
     Parameters
     ----------
+    guards : ScanGuards
+        Of the beam and the shutter.
     dark_counts : float
         Level of the darks they must lie above.
     stream : str
         Name of the stream, new in this run.
     """
     x: Any = beamline.sample_stage.x
-    beam = RingCurrentGuard(beamline.source, scan.ring_current_min_ma)
     series = _series(scan, file, scan.num_flats)
     yield from bps.mv(x, scan.sample_out_mm)
     yield from bps.mv(beamline.shutter, "Open")
     yield from guarded(
-        [beam, shutter_guard(beamline.shutter)],
+        [guards.beam, guards.shutter],
         lambda own: record_frames(
             beamline.camera, series, stream, watch=[*watch, *own]
         ),
@@ -100,7 +102,7 @@ def flats(
 
     bad, level_counts = yield from in_background(check)
     yield from bps.wait(group=back)
-    low_ma, high_ma = beam.seen_ma or (0.0, 0.0)
+    low_ma, high_ma = guards.beam.seen_ma or (0.0, 0.0)
     return _group(
         beamline, scan, scan_number, series, bad, level_counts, (low_ma + high_ma) / 2
     )

@@ -24,6 +24,7 @@ from .requests import REQUESTS
 from .run import why_ended
 from .safe_state import safe_state
 from .scan_files import RawFileNames
+from .scan_guards import ScanGuards
 from .schedule import partial_label
 from .settings import CyclingSettings, ScanSettings
 from .steps import EXTRA_STEP_INDEX, HalfCycleStep, Step, TomogramStep
@@ -160,6 +161,7 @@ class _Runner:
         self.net_charge_c = net_charge_c
         self.wishes = wishes
         self.references = References()
+        self.guards = ScanGuards(beamline, scan)
         self.half_cycles = 0
         self.tomograms = 0
         self.resistance_ohm = 0.0
@@ -369,6 +371,7 @@ class _Runner:
                     md=self._run_md() | self._resistance_md(),
                     wishes=self.wishes,
                     references=self.references,
+                    guards=self.guards,
                 )
             except RETAKEN as error:
                 self.journal.failed(step, attempt, describe(error))

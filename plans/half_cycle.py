@@ -1,5 +1,6 @@
 """One half-cycle: a constant current, passed once whatever happens around it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,7 @@ from bluesky.utils import MsgGenerator, short_uid
 
 from devices.beamline import Beamline
 from devices.errors import DeviceError
-from devices.potentiostat import ArmedStep, Rest
+from devices.potentiostat import ArmedStep
 from devices.potentiostat_driver import EndReason, GalvanostaticStep
 from devices.potentiostat_outcome import StepOutcome
 from devices.short_circuit import Alarm
@@ -212,15 +213,11 @@ def _pass_current(potentiostat: Any, rest_s: float) -> MsgGenerator[None]:
     try:
         yield from bps.kickoff(potentiostat, group=group)
         yield from bps.wait(group=group)
-        while potentiostat.step_outcome is None:
-            # asked anew each time: an interruption may have swallowed the last wait
-            group = short_uid("complete")
-            yield from bps.checkpoint()
-            yield from bps.complete(potentiostat, group=group)
-            yield from bps.wait(
-                group=group, timeout=COLLECT_PERIOD_S, error_on_timeout=False
-            )
-            yield from bps.collect(potentiostat, name=ELECTROCHEMISTRY)
+        yield from _collect_until(
+            potentiostat,
+            lambda: potentiostat.step_outcome is not None,
+            lambda group: bps.complete(potentiostat, group=group),
+        )
         outcome = potentiostat.step_outcome
         if not outcome.fault and outcome.acted_on is None:
             yield from _rest(potentiostat, max(rest_s, LEAST_REST_S))
@@ -232,15 +229,43 @@ def _pass_current(potentiostat: Any, rest_s: float) -> MsgGenerator[None]:
 
 def _rest(potentiostat: Any, rest_s: float) -> MsgGenerator[None]:
     """Record the cell at open circuit; samples of a rest come more slowly."""
-    rest: Any = Rest(potentiostat, rest_s)
-    while not rest.over:
-        group = short_uid("rest")
+    rest = potentiostat.rest
+    rest.begin(rest_s)
+    yield from _collect_until(
+        potentiostat,
+        lambda: rest.over,
+        lambda group: bps.trigger(rest, group=group),
+    )
+
+
+def _collect_until(
+    potentiostat: Any,
+    over: Callable[[], bool],
+    ask: Callable[[str], MsgGenerator[Any]],
+) -> MsgGenerator[None]:
+    """Collect once a second until `over`; `ask` puts what ends it into a group.
+
+    The RunEngine keeps a group until a wait for it has seen its end, and a half-cycle
+    has thousands of waits: so all are for one group.
+    """
+    group = short_uid("collect")
+    waited_for: bool | None = True
+    while not over():
         yield from bps.checkpoint()
-        yield from bps.trigger(rest, group=group)
+        # an interruption swallows the group with the wait and answers None
+        if waited_for is not False:
+            yield from ask(group)
+        waited_for = yield from _wait_a_while(group)
+        yield from bps.collect(potentiostat, name=ELECTROCHEMISTRY)
+    yield from _wait_a_while(group)
+
+
+def _wait_a_while(group: str) -> MsgGenerator[Any]:
+    return (
         yield from bps.wait(
             group=group, timeout=COLLECT_PERIOD_S, error_on_timeout=False
         )
-        yield from bps.collect(potentiostat, name=ELECTROCHEMISTRY)
+    )
 
 
 def _open_and_record(potentiostat: Any) -> MsgGenerator[None]:

@@ -15,7 +15,6 @@ import bluesky.plan_stubs as bps
 from bluesky.utils import MsgGenerator
 
 from devices.beamline import Beamline
-from devices.guards import RingCurrentGuard, StallGuard, shutter_guard
 from devices.rotation import Sweep
 
 from .background import in_background
@@ -23,6 +22,7 @@ from .frame_follower import FrameFollower
 from .guarding import guarded
 from .projection_check import SpoiltFrame, spoilt_projections
 from .sampled_frames import sampled
+from .scan_guards import ScanGuards
 from .settings import FrameSync, ScanSettings
 from .timing import ScanTiming
 from .triggered_frames import triggered
@@ -56,6 +56,7 @@ def projections(
     timing: ScanTiming,
     file: Path,
     *,
+    guards: ScanGuards,
     dark_counts: float,
     watch: Sequence[str],
 ) -> MsgGenerator[Projections]:
@@ -66,6 +67,8 @@ def projections(
 
     Parameters
     ----------
+    guards : ScanGuards
+        Of the beam, the shutter and the turning stage.
     dark_counts : float
         Level of the darks, under every frame.
     watch : sequence of str
@@ -82,11 +85,10 @@ def projections(
         ),
         wait=True,
     )
-    beam = RingCurrentGuard(beamline.source, scan.ring_current_min_ma)
     follower = FrameFollower(file, timing.number, scan.saturation_counts)
     try:
         yield from guarded(
-            [beam, shutter_guard(beamline.shutter), StallGuard(rotation)],
+            [guards.beam, guards.shutter, guards.turning],
             lambda own: TAKE[scan.sync](
                 Turn(beamline, scan, timing, file, follower, [*watch, *own])
             ),
@@ -96,4 +98,4 @@ def projections(
     spoilt = yield from in_background(
         lambda: spoilt_projections(follower.levels(), dark_counts, scan, file)
     )
-    return Projections(beam.seen_ma or (0.0, 0.0), spoilt)
+    return Projections(guards.beam.seen_ma or (0.0, 0.0), spoilt)

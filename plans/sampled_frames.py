@@ -52,7 +52,10 @@ def sampled(turn: Turn) -> MsgGenerator[None]:
         samples.stop()
         passing.release()
     angles = yield from in_background(lambda: _angles(turn, samples, started_s[0]))
-    yield from save_angles(_SampledAngles(angles, samples))
+    sampled_angles = _SampledAngles(angles, samples)
+    yield from save_angles(sampled_angles)
+    # The RunEngine keeps the object until the experiment ends.
+    sampled_angles.clear()
 
 
 def _angles(turn: Turn, samples: EncoderSamples, started_s: float) -> EncoderAngles:
@@ -81,13 +84,14 @@ class _Passing:
     name = "run_up"
 
     def __init__(self, turn: Turn) -> None:
-        self._turn = turn
+        self._rotation = turn.beamline.rotation
+        self._timing = turn.timing
         self._status: SignalStatus | None = None
 
     def trigger(self) -> SignalStatus:
         """Begin to wait."""
-        timing = self._turn.timing
-        self._status = self._turn.beamline.rotation.passes(
+        timing = self._timing
+        self._status = self._rotation.passes(
             timing.first_deg, timing.step_deg, timing.sweep_s
         )
         return self._status
@@ -100,6 +104,7 @@ class _Passing:
         """
         if self._status is not None:
             self._status.finish()
+            self._status = None
 
 
 class _SampledAngles:
@@ -117,6 +122,10 @@ class _SampledAngles:
             "encoder_time_s": (times_s.tolist(), "s"),
             "encoder_angle_deg": (positions_deg.tolist(), "deg"),
         }
+
+    def clear(self) -> None:
+        """Forget all readings."""
+        self._values.clear()
 
     def read(self) -> Any:
         """Return the readings."""

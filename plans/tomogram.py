@@ -12,7 +12,6 @@ from bluesky.utils import MsgGenerator, short_uid
 
 from devices.beamline import Beamline
 from devices.errors import BeamLostError, FramesLostError
-from devices.guards import DiskGuard, Guard, connection_guards
 
 from .conditions import Conditions
 from .darks_flats import darks, flats
@@ -20,6 +19,7 @@ from .guarding import guarded
 from .projections import projections
 from .references import ReferenceGroup, References, why_retake
 from .run import in_run
+from .scan_guards import ScanGuards
 from .settings import ScanSettings
 from .steps import TomogramStep
 from .streams import BASELINE, CONDITIONS, FLATS_AFTER
@@ -39,6 +39,7 @@ def tomogram(
     md: Mapping[str, Any] | None = None,
     wishes: Wishes | None = None,
     references: References | None = None,
+    guards: ScanGuards | None = None,
 ) -> MsgGenerator[str]:
     """Take one tomogram of the cell at open circuit.
 
@@ -68,6 +69,8 @@ def tomogram(
     references : References, optional
         The last good darks and flats; used where the policy allows, and replaced by
         those this scan takes.
+    guards : ScanGuards, optional
+        Those of earlier scans of the same plan.
 
     Returns
     -------
@@ -83,6 +86,7 @@ def tomogram(
         step=step,
         timing=scan_timing(scan, ramp_s),
         known=known,
+        guards=guards or ScanGuards(beamline, scan),
         reasons=_why_new(beamline, scan, step, known),
         files=dict(raw_files),
     )
@@ -123,6 +127,7 @@ class _Take:
     step: TomogramStep
     timing: ScanTiming
     known: References
+    guards: ScanGuards
     reasons: dict[str, str]
     files: dict[str, Path]
     conditions: Conditions = field(default_factory=Conditions)
@@ -174,27 +179,17 @@ def _why_new(
 def _scan(take: _Take) -> MsgGenerator[None]:
     beamline = take.beamline
     camera: Any = beamline.camera
-    compare = beamline.position_compare
     yield from bps.stage(camera, wait=True)
     yield from _baseline(beamline)
-    guards: list[Guard] = [
-        DiskGuard(take.files["projections"].parent, take.scan.free_disk_min_bytes),
-        *connection_guards(
-            [
-                camera.cam.acquire,
-                beamline.rotation.user_readback,
-                beamline.shutter.state,
-                beamline.sample_stage.x.user_readback,
-                *([compare.armed] if compare is not None else []),
-            ]
-        ),
-    ]
+    guards = take.guards.whole_scan(take.files["projections"].parent)
     yield from guarded(guards, lambda watch: _frames(take, watch))
     yield from bps.mv(beamline.shutter, "Close")
     conditions: Any = take.conditions
     yield from bps.create(name=CONDITIONS)
     yield from bps.read(conditions)
     yield from bps.save()
+    # The RunEngine keeps the object until the experiment ends.
+    conditions.clear()
     yield from _baseline(beamline)
 
 
@@ -224,6 +219,7 @@ def _frames(take: _Take, watch: Sequence[str]) -> MsgGenerator[None]:
         scan,
         timing,
         take.files["projections"],
+        guards=take.guards,
         dark_counts=dark_counts,
         watch=watch,
     )
@@ -255,6 +251,7 @@ def _flats(
             take.scan,
             take.step.scan_number,
             take.files[kind],
+            guards=take.guards,
             dark_counts=dark_counts,
             stream=kind,
             watch=watch,

@@ -45,6 +45,23 @@ def test_a_stopped_move_does_not_count_as_arrived(beamline):
     rotation.set(0.0).wait(30)
 
 
+def test_a_move_whose_record_falls_silent_still_ends(beamline, monkeypatch):
+    def silent(*_args, **_kwargs):
+        raise TimeoutError("not connected")
+
+    rotation = beamline.rotation
+    rotation.set_velocity(1.0).wait(10)
+    status = rotation.set(rotation.place() + 100)
+    with monkeypatch.context() as patch:
+        patch.setattr(rotation.user_readback, "get", silent)
+        rotation.stop()
+        with pytest.raises(MoveError, match="it was stopped, stalled"):
+            status.wait(20)
+    rotation.stopped().wait(10)
+    rotation.set_velocity(30.0).wait(10)
+    rotation.set(0.0).wait(30)
+
+
 def test_a_speed_beyond_the_motors_is_refused(beamline):
     rotation = beamline.rotation
     fastest = rotation.velocity_max.get()

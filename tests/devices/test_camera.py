@@ -101,6 +101,22 @@ def test_triggers_that_never_come_end_as_lost_frames(camera, tmp_path, monkeypat
         camera.complete().wait(30)
 
 
+def test_a_series_ends_though_its_camera_cannot_be_stopped(
+    camera, tmp_path, monkeypatch
+):
+    def silent(*_args, **_kwargs):
+        raise TimeoutError("not connected")
+
+    monkeypatch.setattr("devices.frames.SERIES_MARGIN_S", 0.5)
+    wanted = series(tmp_path / "f.h5", 2, trigger="Ext Only", duration_s=0.5)
+    camera.prepare(wanted).wait(30)
+    camera.kickoff().wait(30)
+    with monkeypatch.context() as patch:
+        patch.setattr(camera.cam.acquire, "put", silent)
+        with pytest.raises(FramesLostError, match="0 of 2 frames within"):
+            camera.complete().wait(30)
+
+
 def test_stop_leaves_an_idle_camera_and_a_closed_readable_file(camera, tmp_path):
     path = tmp_path / "frames.h5"
     camera.prepare(series(path, number=2000, duration_s=100.0)).wait(30)

@@ -196,7 +196,7 @@ class Toolkit:
         self.pstat = Pstat(self, section)
         return self.pstat
 
-    def ChronoCurve(self, pstat: Pstat, rows: int) -> Curve:  # noqa: N802
+    def ChronoCurve(self, pstat: Pstat, rows: int) -> Curve:  # noqa: N802 - theirs
         return Curve(pstat, rows)
 
     def pstat_is_valid(self, pstat: Pstat) -> bool:

@@ -199,3 +199,41 @@ def test_a_motor_that_has_arrived_has_not_stalled(stalled):
     now[0] += 60.0
     axis.motor_done_move.put(1)
     assert guard.check() is None
+
+
+def test_a_guard_is_triggered_again_and_keeps_nothing_of_the_time_before():
+    source = Source(300.0)
+    guard = RingCurrentGuard(source, 10.0)
+    for current_ma in (200.0, 250.0):
+        source.ring_current.put(current_ma)
+        status = guard.trigger()
+        assert guard.seen_ma == (current_ma, current_ma)
+        guard.release()
+        status.wait(LONG_S)
+        source.ring_current.put(0.0)  # nobody watches
+    assert isinstance(failure_of(guard.trigger()), BeamLostError)
+
+
+def test_a_check_that_outlasts_its_phase_does_not_trip_the_next(monkeypatch):
+    begun, go_on, over = threading.Event(), threading.Event(), threading.Event()
+
+    class Slow(PeriodicGuard):
+        def check(self):
+            if begun.is_set():
+                return None
+            begun.set()
+            go_on.wait(LONG_S)
+            threading.Timer(0.05, over.set).start()
+            return WriterError("of the phase before")
+
+    monkeypatch.setattr("devices.guards.WATCH_PERIOD_S", 0.01)
+    guard = Slow("slow")
+    first = guard.trigger()
+    assert begun.wait(LONG_S)
+    guard.release()
+    first.wait(LONG_S)
+    second = guard.trigger()
+    go_on.set()
+    assert over.wait(LONG_S)
+    guard.release()
+    second.wait(LONG_S)

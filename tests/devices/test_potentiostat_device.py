@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from devices.errors import DeviceError
+
 DENSITY_MA_CM2 = 0.15
 DURATION_S = 20.0  # simulated
 TIMEOUT_S = 30.0
@@ -122,8 +124,6 @@ def test_a_second_kickoff_passes_nothing(
 def test_an_id_is_refused_the_second_time(
     potentiostat: Any, armed: Callable[..., Any]
 ) -> None:
-    from devices.errors import DeviceError
-
     value = armed()
     run(potentiostat, value)
     potentiostat._kicked_off = None  # as a second orchestrator would come
@@ -134,8 +134,6 @@ def test_an_id_is_refused_the_second_time(
 def test_a_current_beyond_the_instrument_is_refused(
     potentiostat: Any, armed: Callable[..., Any]
 ) -> None:
-    from devices.errors import DeviceError
-
     with pytest.raises(DeviceError, match="at most 1000 mA"):
         potentiostat.prepare(armed(current_ma=2000.0)).wait(TIMEOUT_S)
 
@@ -185,21 +183,103 @@ def test_stop_opens_before_it_reads_anything(
 
 
 def test_the_end_of_the_step_before_is_not_that_of_the_next(
-    potentiostat: Any, armed: Callable[..., Any]
+    potentiostat: Any, armed: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     value = armed()
     run(potentiostat, value)
     ends: list[Any] = []
 
-    def watch(step_id: int) -> Any:
-        step = SimpleNamespace(id=step_id)
-        return SimpleNamespace(step=step, finished=lambda *end: ends.append(end))
+    def conclude(step_id: int) -> None:
+        watch = SimpleNamespace(
+            step=SimpleNamespace(id=step_id),
+            outcome=None,
+            finished=lambda *end: ends.append(end),
+        )
+        monkeypatch.setattr(potentiostat, "_watch", watch)
+        potentiostat._conclude(watch)
 
     # a monitor of "Done" that arrives late, when the next step is about to start
-    potentiostat._conclude(watch(value.step.id + 1))
+    conclude(value.step.id + 1)
     assert ends == []
-    potentiostat._conclude(watch(value.step.id))
+    conclude(value.step.id)
     assert [end[:2] for end in ends] == [("Done", "Elapsed")]
+
+
+def late(potentiostat: Any, signal: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the next read of `signal` be answered too late."""
+    read, left = potentiostat._read, [signal]
+
+    def read_late(asked: Any) -> Any:
+        if asked in left:
+            left.remove(asked)
+            raise TimeoutError("no answer")
+        return read(asked)
+
+    monkeypatch.setattr(potentiostat, "_read", read_late)
+
+
+def test_an_end_that_is_answered_late_is_asked_for_again(
+    potentiostat: Any, armed: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late(potentiostat, potentiostat.charge, monkeypatch)
+    outcome = run(potentiostat, armed())
+    assert (outcome.end_reason, outcome.confirmed) == ("Elapsed", True)
+
+
+def test_a_start_that_is_not_answered_opens_the_relay_and_ends(
+    potentiostat: Any, armed: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    value = armed(duration_s=36000.0)
+    potentiostat.prepare(value).wait(TIMEOUT_S)
+    late(potentiostat, potentiostat.last_step_id, monkeypatch)
+    with pytest.raises(DeviceError, match="no answer to the start of step"):
+        potentiostat.kickoff().wait(TIMEOUT_S)
+    # it runs, nobody knows: what passed until the relay opened is still counted
+    potentiostat.complete().wait(TIMEOUT_S)
+    outcome = potentiostat.step_outcome
+    assert (outcome.end_reason, outcome.confirmed) == ("Relay", True)
+    assert outcome.fault == "stopped by the orchestrator"
+    assert potentiostat.relay_readback.get(use_monitor=False) == "Open"
+
+
+def test_a_step_that_did_not_start_ends_and_leaves_room_for_the_next(
+    potentiostat: Any, armed: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    potentiostat.prepare(armed()).wait(TIMEOUT_S)
+    with monkeypatch.context() as patch:
+        patch.setattr(potentiostat.start, "put", lambda *_, **__: None)
+        with pytest.raises(DeviceError, match="did not start"):
+            potentiostat.kickoff().wait(TIMEOUT_S)
+    with pytest.raises(DeviceError, match="did not start"):
+        potentiostat.complete().wait(TIMEOUT_S)
+    assert run(potentiostat, armed()).end_reason == "Elapsed"
+
+
+def test_an_instrument_that_falls_silent_before_the_start_ends_the_step(
+    potentiostat: Any, armed: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    potentiostat.prepare(armed()).wait(TIMEOUT_S)
+    late(potentiostat, potentiostat.samples_number, monkeypatch)
+    with pytest.raises(TimeoutError):
+        potentiostat.kickoff().wait(TIMEOUT_S)
+    with pytest.raises(TimeoutError, match="no answer"):
+        potentiostat.complete().wait(TIMEOUT_S)
+    assert potentiostat.relay_readback.get(use_monitor=False) == "Open"
+
+
+def test_the_relay_is_told_to_open_again_where_the_first_put_is_lost(
+    potentiostat: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Any] = []
+
+    def put(value: Any, **how: Any) -> None:
+        told.append((value, how["wait"]))
+        if len(told) == 1:
+            raise TimeoutError("not connected")
+
+    monkeypatch.setattr(potentiostat.relay, "put", put)
+    potentiostat.open_relay().wait(TIMEOUT_S)
+    assert told == [("Open", False), ("Open", True)]
 
 
 def test_silence_opens_the_relay(potentiostat: Any, armed: Callable[..., Any]) -> None:
@@ -209,6 +289,23 @@ def test_silence_opens_the_relay(potentiostat: Any, armed: Callable[..., Any]) -
     potentiostat.start.put(value.step.id, wait=True)
     assert potentiostat.relay_readback.get(use_monitor=False) == "Closed"
     wait_for(potentiostat.end_reason, "Heartbeat")
+    assert potentiostat.relay_readback.get(use_monitor=False) == "Open"
+
+
+def test_a_stop_without_a_connection_ends_the_heartbeat(
+    potentiostat: Any, armed: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(*_: Any, **__: Any) -> None:
+        raise TimeoutError("not connected")
+
+    value = armed(duration_s=36000.0, heartbeat_timeout_s=1.0)
+    potentiostat.prepare(value).wait(TIMEOUT_S)
+    potentiostat.kickoff().wait(TIMEOUT_S)
+    monkeypatch.setattr(potentiostat.relay, "put", lost)
+    with pytest.raises(TimeoutError):
+        potentiostat.stop()
+    potentiostat.complete().wait(TIMEOUT_S)
+    assert potentiostat.step_outcome.end_reason == "Heartbeat"
     assert potentiostat.relay_readback.get(use_monitor=False) == "Open"
 
 
@@ -291,7 +388,6 @@ def test_a_voltage_that_stands_still_opens_the_relay(
 ) -> None:
     from ophyd import EpicsSignal
 
-    from devices.errors import DeviceError
     from devices.short_circuit import GuardSettings
 
     signal = EpicsSignal("SIM:FAULT:STALE_VOLTAGE", name="fault")

@@ -124,10 +124,15 @@ def test_the_documents_hold_the_samples_and_the_outcome(
 
 
 def test_the_rest_after_a_half_cycle_is_recorded(
-    RE: Any, docs: Any, plan: Any, potentiostat: Any
+    RE: Any, docs: Any, plan: Any, potentiostat: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("plans.half_cycle.COLLECT_PERIOD_S", 0.05)
     result = RE(plan(1, rest_s=20.0))
     assert result.exit_status == "success"
+    # of some sixty waits the RunEngine keeps nothing until the experiment ends
+    assert not RE._groups
+    assert not RE._status_objs
+    assert not RE._seen_wait_and_move_on_keys
     data = [sample["data"] for sample in docs.events("electrochemistry")]
     opened = [row for row in data if not row["potentiostat_relay_closed"]]
     ended_s = max(
