@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from sim.camera_settings import CameraSettings
-from sim.cell import CellState, crack_volume_um3
+from sim.cell import CellState, crack_volume_um3, lithium_in_cracks_um3
 from sim.cell_settings import CellSettings
 from sim.projector import Projector
 
@@ -59,8 +59,12 @@ def main() -> None:
             prepared = projector.prepare(state_after(half_cycles, cell))
             report(f"prepare after {half_cycles} half-cycles", *start)
             law = crack_volume_um3(cell, half_cycles)
-            volume = prepared.totals.crack_volume_um3
-            print(f"  crack volume over the law's: {volume / law:.4f}")
+            lithium = lithium_in_cracks_um3(cell, prepared.state)
+            totals = prepared.totals
+            print(
+                f"  over the law's: cracks {totals.crack_volume_um3 / law:.4f}, "
+                f"lithium in them {totals.filled_volume_um3 / lithium:.4f}"
+            )
             # The first frame maps pages and compiles what only large cells need.
             for count in (1, options.frames):
                 start = time.perf_counter(), time.process_time()

@@ -89,9 +89,11 @@ async def scan(ioc: SimulatedIOC, directory: Path, frames: int) -> float:
 def report_lateness(phase: str, late_s: list[float]) -> None:
     """Print how late the event loop woke."""
     late_ms = 1e3 * np.array(late_s or [0.0])
+    woke_s = (1e-3 * late_ms + TICK_S).cumsum()
     print(
         f"loop late while {phase} by {np.median(late_ms):.2f} ms median, "
-        f"{np.percentile(late_ms, 99):.2f} ms 99 %, {late_ms.max():.2f} ms most"
+        f"{np.percentile(late_ms, 99):.2f} ms 99 %, {late_ms.max():.2f} ms most, "
+        f"after {woke_s[late_ms.argmax()]:.0f} s"
     )
     edges_ms = [0, 1, 2, 5, 10, 20, 50, np.inf]
     for low, high, number in zip(

@@ -40,9 +40,8 @@ def density(projector: Projector, prepared: Prepared) -> np.ndarray:
     lattice = projector.lattice
     ratio = CELL.lithium_attenuation_per_cm / CELL.electrolyte_attenuation_per_cm
     missing = projector.shaper.missing(prepared.shape, prepared.voxels, ratio)
-    intact = np.outer(lattice.disc, lattice.disc_rows)
-    volume = (intact - missing).reshape(lattice.width, lattice.width, -1)
-    return volume.transpose(2, 0, 1)
+    intact = np.outer(lattice.disc_rows, lattice.disc)
+    return (intact - missing).reshape(-1, lattice.width, lattice.width)
 
 
 def strip(pictures: list[np.ndarray], name: str) -> None:

@@ -1,12 +1,29 @@
 """The cracks on voxels, however far they have grown."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from sim.cell_settings import CellSettings
-from sim.crack_kernels import columns_near_trace, draw_ring, draw_strand
-from sim.cracks import RANK, CrackPattern, Sheet, sheet_strands
+from sim.crack_kernels import (
+    columns_near_trace,
+    draw_ring,
+    draw_strand,
+    strand_columns,
+)
+from sim.cracks import (
+    ARRIVAL,
+    OFFSET,
+    RANK,
+    SLANT,
+    WIDTH,
+    CrackPattern,
+    Ring,
+    Sheet,
+    sheet_strands,
+)
 from sim.displacement import Motion
 from sim.lattice import Lattice
 
@@ -14,6 +31,8 @@ from sim.lattice import Lattice
 _TAPER = 0.15
 # Room for the motion of the material, which is looked up in tables of the unmoved.
 _HALO_UM = 4.0
+# More than single precision errs by when voxels are sought that a crack touches.
+_ROUNDING_UM = 0.01
 # Rank of what is filled whatever the level of filling.
 _ALWAYS_UM = -100.0
 
@@ -93,6 +112,24 @@ class _LaidSheet:
     normal: np.ndarray
 
 
+@dataclass(frozen=True)
+class _View:
+    """What the sheets of one drawing share."""
+
+    lattice: Lattice
+    width_um: np.ndarray
+    motion: Motion | None
+
+
+@dataclass(frozen=True)
+class _Stroke:
+    """A strand or a ring, and the columns that it may touch."""
+
+    column: np.ndarray
+    kernel: Callable[..., None]
+    arguments: tuple[Any, ...]
+
+
 class CrackDrawing:
     """Lays cracks on a lattice.
 
@@ -126,10 +163,8 @@ class CrackDrawing:
         self._taper_um = _TAPER * self._thickness_um
         self._laid: dict[int, _LaidSheet] = {}
         self._tables: dict[tuple[int, int], list[np.ndarray]] = {}
-        self._last_touched: tuple[tuple[int, ...], np.ndarray] = (
-            (),
-            np.empty(0, np.int64),
-        )
+        self._last_motion: Motion | None = None
+        self._moved: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
     def lay(
         self,
@@ -151,34 +186,24 @@ class CrackDrawing:
         finger : Finger, optional
             Lithium along the first crack.
         """
-        rows = lattice.num_rows
-        width_um = self._row_widths_um(growth, lattice)
-        sheets = [entry for entry in self.reaches(growth) if entry[2] > 0]
-        if not sheets:
-            nothing = np.empty((0, rows), dtype=np.float32)
-            return CrackVoxels(np.empty(0, np.int64), nothing, nothing, nothing)
-        columns = self._touched(tuple(index for index, _, _ in sheets))
-        cover, wide, rank = np.zeros((3, len(columns), rows), dtype=np.float32)
-        for index, direction, reach in sheets:
-            self._draw_sheet(
-                (cover, wide, rank), columns, index, direction, reach,
-                width_um, lattice, motion, finger if index == 0 else None,
-            )  # fmt: skip
-            self._draw_ring(
-                (cover, wide, rank), columns, index, direction, reach,
-                width_um, lattice, motion,
-            )  # fmt: skip
+        view = _View(lattice, self._row_widths_um(growth, lattice), motion)
+        strokes: list[_Stroke] = []
+        touched = np.zeros(lattice.width**2, dtype=bool)
+        for index, direction, reach_um in self.reaches(growth):
+            if reach_um > 0:
+                lithium = finger if index == 0 else None
+                strokes += self._strands(index, direction, reach_um, view, lithium)
+                strokes += self._ring(index, direction, reach_um, view)
+        for stroke in strokes:
+            touched[stroke.column] = True
+        columns = np.flatnonzero(touched)
+        slots = np.cumsum(touched, dtype=np.int32) - np.int32(1)
+        cover, wide, rank = np.zeros(
+            (3, len(columns), lattice.num_rows), dtype=np.float32
+        )
+        for stroke in strokes:
+            stroke.kernel(cover, wide, rank, slots[stroke.column], *stroke.arguments)
         return CrackVoxels(columns, cover, wide, rank)
-
-    def _touched(self, sheets: tuple[int, ...]) -> np.ndarray:
-        """Return the sorted numbers of the columns under some sheets."""
-        if self._last_touched[0] != sheets:
-            touched = np.zeros(self._lattice.width**2, dtype=bool)
-            for index in sheets:
-                touched[self._lay(index).column] = True
-                touched[self._ring_columns(index)[0]] = True
-            self._last_touched = (sheets, np.flatnonzero(touched))
-        return self._last_touched[1]
 
     def reaches(self, growth: Growth) -> list[tuple[int, int, float]]:
         """Return number, direction and growth (µm) of each sheet."""
@@ -210,70 +235,104 @@ class CrackDrawing:
             np.float32
         )
 
-    def _draw_sheet(
+    def _strands(
         self,
-        arrays: tuple[np.ndarray, np.ndarray, np.ndarray],
-        columns: np.ndarray,
         index: int,
         direction: int,
         reach_um: float,
-        width_um: np.ndarray,
-        lattice: Lattice,
-        motion: Motion | None,
+        view: _View,
         finger: Finger | None,
-    ) -> None:
-        laid = self._lay(index)
-        slot = np.searchsorted(columns, laid.column)
-        spacing_um = lattice.pitch_um * lattice.row_step
-        if motion is None:
-            drop = lean = np.zeros(len(slot), dtype=np.float32)
-        else:
-            drop = motion.down_um[laid.column] / np.float32(spacing_um)
-            lean = (motion.slope[laid.column] * laid.normal).sum(axis=1)
-        halo, strands = self._strands(index, direction, lattice)
+    ) -> list[_Stroke]:
+        laid, lattice = self._lay(index), view.lattice
+        down_um, lean = self._motion_of(index, view.motion)
+        drop = down_um / np.float32(lattice.pitch_um * lattice.row_step)
+        from_middle_um = lattice.depth_um - self._thickness_um / 2
+        from_middle_um = from_middle_um.astype(np.float32)
+        halo, tables = self._tables_of(index, direction, lattice)
         if finger is not None:
-            strands = [self._with_finger(strands[0], finger, direction, lattice)]
-        for table in strands:
-            draw_strand(
-                *arrays, slot, laid.along, laid.aside_um, drop, lean,
-                (lattice.depth_um - self._thickness_um / 2).astype(np.float32),
-                table, halo, width_um, reach_um, self._taper_um, lattice.pitch_um,
+            tables = [self._with_finger(tables[0], finger, direction, lattice)]
+        strokes = []
+        for table in tables:
+            low_um, high_um = self._bounds_um(table, reach_um, view)
+            k = strand_columns(
+                laid.along, laid.aside_um, lean, from_middle_um, low_um, high_um
+            )
+            arguments = (
+                laid.along[k], laid.aside_um[k], drop[k], lean[k], from_middle_um,
+                table, halo, view.width_um, reach_um, self._taper_um, lattice.pitch_um,
             )  # fmt: skip
+            strokes.append(_Stroke(laid.column[k], draw_strand, arguments))
+        return strokes
 
-    def _draw_ring(
-        self,
-        arrays: tuple[np.ndarray, np.ndarray, np.ndarray],
-        columns: np.ndarray,
-        index: int,
-        direction: int,
-        reach_um: float,
-        width_um: np.ndarray,
-        lattice: Lattice,
-        motion: Motion | None,
-    ) -> None:
-        ring = self._pattern.sheet(index).ring
+    def _bounds_um(
+        self, table: np.ndarray, reach_um: float, view: _View
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return between what places aside of the trace a strand's voxels lie.
+
+        Returns
+        -------
+        low_um, high_um : numpy.ndarray
+            (points,); the lower above the upper where nothing has grown.
+        """
+        widest_um = float(table[..., WIDTH].max() * view.width_um.max())
+        steepest = float(table[..., SLANT].min())
+        room_um = (widest_um + view.lattice.pitch_um) / 2 / steepest + _ROUNDING_UM
+        low_um = table[..., OFFSET].min(axis=1) - room_um
+        high_um = table[..., OFFSET].max(axis=1) + room_um
+        low_um[table[..., ARRIVAL].min(axis=1) >= reach_um] = np.inf
+        return low_um, high_um
+
+    def _motion_of(
+        self, index: int, motion: Motion | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return how far a sheet's columns move down (µm), and aside per depth."""
+        if motion is not self._last_motion:
+            self._last_motion = motion
+            self._moved = {}
+        moved = self._moved.get(index)
+        if moved is None:
+            laid = self._lay(index)
+            down_um = lean = np.zeros(len(laid.column), dtype=np.float32)
+            if motion is not None:
+                down_um = motion.down_um[laid.column]
+                lean = (motion.slope[laid.column] * laid.normal).sum(axis=1)
+            moved = self._moved[index] = (down_um, lean)
+        return moved
+
+    def _ring(
+        self, index: int, direction: int, reach_um: float, view: _View
+    ) -> list[_Stroke]:
+        sheet, lattice = self._pattern.sheet(index), view.lattice
+        ring = sheet.ring
         if ring is None:
-            return
-        column, across_um = self._ring_columns(index)
-        depth, drop = lattice.depth_um, np.zeros(len(column))
-        if motion is not None:
-            drop = direction * motion.down_um[column].astype(float)
+            return []
+        depth_um = lattice.depth_um
         if direction < 0:
-            depth = self._thickness_um - depth
+            depth_um = self._thickness_um - depth_um
+        # Most rows are too deep for it.
+        room_um = (self._widest_um + lattice.pitch_um) / 2
+        room_um *= ring.depth_um / min(ring.radius_um, ring.depth_um)
+        room_um += self._settings.pellet.bending_um
+        if depth_um.min() > ring.depth_um + room_um:
+            return []
+        column, across_um = self._ring_columns(ring, sheet.start)
+        drop_um = np.zeros(len(column))
+        if view.motion is not None:
+            drop_um = direction * view.motion.down_um[column].astype(float)
         opening = np.clip(reach_um / (3 * ring.depth_um), 0, 1)
-        draw_ring(
-            *arrays, np.searchsorted(columns, column), across_um, depth, drop,
-            ring.radius_um, ring.depth_um, 0.8 * opening * width_um, lattice.pitch_um,
+        arguments = (
+            across_um, depth_um, drop_um, ring.radius_um, ring.depth_um,
+            0.8 * opening * view.width_um, lattice.pitch_um,
         )  # fmt: skip
+        return [_Stroke(column, draw_ring, arguments)]
 
-    def _ring_columns(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the columns under a sheet's ring and their distance from it."""
-        sheet = self._pattern.sheet(index)
-        if sheet.ring is None:
-            return np.empty(0, np.int64), np.empty(0)
+    def _ring_columns(
+        self, ring: Ring, start: tuple[float, float]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the columns under a ring and their distance from its axis."""
         lattice = self._lattice
-        band = sheet.ring.radius_um + self._widest_um + lattice.pitch_um
-        x, y = sheet.start
+        band = ring.radius_um + self._widest_um + lattice.pitch_um
+        x, y = start
         across = lattice.across_um
         near_x = np.flatnonzero(np.abs(across - x) <= band)
         near_y = np.flatnonzero(np.abs(across - y) <= band)
@@ -306,7 +365,7 @@ class CrackDrawing:
             self._laid[index] = laid
         return laid
 
-    def _strands(
+    def _tables_of(
         self, index: int, direction: int, lattice: Lattice
     ) -> tuple[int, list[np.ndarray]]:
         """Return a sheet's tables on some rows, and how many rows lie before them."""

@@ -105,6 +105,45 @@ def columns_near_trace(
     return column, along, aside_um, normal
 
 
+@njit(cache=True, nogil=True)
+def strand_columns(
+    along: np.ndarray,
+    aside_um: np.ndarray,
+    lean: np.ndarray,
+    from_middle_um: np.ndarray,
+    low_um: np.ndarray,
+    high_um: np.ndarray,
+) -> np.ndarray:
+    """Find the columns of a sheet that a strand may touch on some rows.
+
+    Parameters
+    ----------
+    along, aside_um, lean, from_middle_um : numpy.ndarray
+        As for `draw_strand`.
+    low_um, high_um : numpy.ndarray
+        (points,) between what places aside of the trace the strand lies.
+
+    Returns
+    -------
+    numpy.ndarray
+        (m,) int64 which of the columns.
+    """
+    found = np.empty(len(along), np.int64)
+    count = 0
+    top = len(low_um) - 2
+    first, last = from_middle_um[0], from_middle_um[-1]
+    for k in range(len(along)):
+        i = min(int(along[k]), top)
+        one, other = lean[k] * first, lean[k] * last
+        low = min(low_um[i], low_um[i + 1])
+        high = max(high_um[i], high_um[i + 1])
+        if aside_um[k] + max(one, other) < low or aside_um[k] + min(one, other) > high:
+            continue
+        found[count] = k
+        count += 1
+    return found[:count].copy()
+
+
 @njit(cache=True, nogil=True, fastmath=True)
 def draw_strand(
     cover: np.ndarray,

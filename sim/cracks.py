@@ -289,7 +289,6 @@ def sheet_strands(
     along = sheet.step_um * np.arange(len(sheet.points_um))[:, None]
     depth = np.asarray(depth_um, dtype=float)[None, :]
     share = depth / thickness_um
-    turn = 2 * np.pi * along
     from_start = along - sheet.start_um
 
     table = np.empty((along.shape[0], depth.shape[1], 5), dtype=np.float32)
@@ -297,18 +296,18 @@ def sheet_strands(
     by_depth = np.full_like(offset, sheet.lean)
     by_along = np.zeros_like(offset)
     for amplitude, length, halves, phase in sheet.waves:
-        angle = turn / length + np.pi * halves * share + phase
-        offset += amplitude * np.sin(angle)
-        by_depth += amplitude * np.pi * halves / thickness_um * np.cos(angle)
-        by_along += amplitude * 2 * np.pi / length * np.cos(angle)
+        sine, cosine = _wave(2 * np.pi * along / length + phase, np.pi * halves * share)
+        offset += amplitude * sine
+        by_depth += amplitude * np.pi * halves / thickness_um * cosine
+        by_along += amplitude * 2 * np.pi / length * cosine
     table[..., OFFSET] = offset
     table[..., SLANT] = 1 / np.sqrt(1 + by_depth**2 + by_along**2)
 
-    width = sheet.width_factor * (1 + _ripple(sheet.swell, turn, share))
+    width = sheet.width_factor * (1 + _ripple(sheet.swell, along, share))
     near_face = np.exp(-((share / 0.15) ** 2)) + np.exp(-(((1 - share) / 0.15) ** 2))
     table[..., WIDTH] = width * (1 - interface_narrowing * near_face.clip(0, 1))
 
-    front = 1 + _ripple(sheet.ragged, turn, share)
+    front = 1 + _ripple(sheet.ragged, along, share)
     # Above the face the front goes on as it is there, for a pellet that bends.
     table[..., ARRIVAL] = np.hypot(from_start, depth.clip(0)) * front
     table[..., RANK] = depth.clip(0) * (1 + 4 * (front - 1)) / sheet.appetite
@@ -328,8 +327,17 @@ def sheet_strands(
     return strands
 
 
-def _ripple(waves: np.ndarray, turn: np.ndarray, share: np.ndarray) -> np.ndarray:
-    total = np.zeros(np.broadcast_shapes(turn.shape, share.shape))
+def _ripple(waves: np.ndarray, along: np.ndarray, share: np.ndarray) -> np.ndarray:
+    total = np.zeros(np.broadcast_shapes(along.shape, share.shape))
     for amplitude, length, halves, phase in waves:
-        total += amplitude * np.sin(turn / length + np.pi * halves * share + phase)
+        angle = 2 * np.pi * along / length + phase
+        total += amplitude * _wave(angle, np.pi * halves * share)[0]
     return total
+
+
+def _wave(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return sine and cosine of a sum of angles, one a column and one a row."""
+    # By the theorem: a sine for each point of a table takes ten times as long.
+    sine = np.sin(one) * np.cos(other) + np.cos(one) * np.sin(other)
+    cosine = np.cos(one) * np.cos(other) - np.sin(one) * np.sin(other)
+    return sine, cosine

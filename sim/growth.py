@@ -13,6 +13,7 @@ from sim.crack_drawing import CrackDrawing, Growth
 from sim.cracks import CrackPattern, sheet_strands
 from sim.displacement import swing
 from sim.lattice import Lattice
+from sim.voxel_kernels import weighted_sum
 
 # Older cracks go on growing at this part of the pace of the newest.
 _AFTERGROWTH = 0.3
@@ -88,8 +89,8 @@ class CrackNetwork:
         cracks = self.drawing.lay(growth, self.sample)
         inside = self.sample.disc[cracks.columns]
         rows = self.sample.disc_rows * self.sample.rows_each.astype(np.float32)
-        parts = np.einsum("cr,c,r->", cracks.cover, inside, rows)
-        return float(parts) * self.sample.pitch_um**3
+        parts = weighted_sum(cracks.cover, inside, rows)
+        return parts * self.sample.pitch_um**3
 
     def crossing_um(self) -> float:
         """Return how far the first crack has grown when it crosses the pellet."""

@@ -8,7 +8,7 @@ from numba import njit
 from scipy.ndimage import gaussian_filter
 
 from sim.cell import CellState
-from sim.cell_settings import CellSettings
+from sim.cell_settings import CellSettings, PelletSettings
 from sim.displacement import Motion
 from sim.lattice import Lattice
 
@@ -88,21 +88,33 @@ def _rim(
 
 
 def draw_body(
-    lattice: Lattice, outline: Surface, motion: Motion, thickness_um: float
+    lattice: Lattice,
+    outline: Surface,
+    motion: Motion,
+    thickness_um: float,
+    columns: np.ndarray | None = None,
 ) -> np.ndarray:
     """Return the part of each voxel within the pellet, cracks included.
+
+    Parameters
+    ----------
+    lattice, outline, motion, thickness_um
+        The pellet, and the rows.
+    columns : numpy.ndarray, optional
+        (n,) int64 numbers of the columns; all where not given.
 
     Returns
     -------
     numpy.ndarray
-        (width * width, rows) float32.
+        (n, rows) float32.
     """
-    body = np.zeros((lattice.width**2, lattice.num_rows), dtype=np.float32)
-    x, y = lattice.columns_um(np.arange(lattice.width**2))
+    if columns is None:
+        columns = np.arange(lattice.width**2)
+    body = np.zeros((len(columns), lattice.num_rows), dtype=np.float32)
     _draw_body(
         body,
-        x,
-        y,
+        columns,
+        lattice.width,
         lattice.depth_um,
         lattice.pitch_um,
         outline.top_um,
@@ -121,8 +133,8 @@ def draw_body(
 @njit(cache=True, nogil=True)
 def _draw_body(
     body: np.ndarray,
-    x: np.ndarray,
-    y: np.ndarray,
+    columns: np.ndarray,
+    width: int,
     depth: np.ndarray,
     pitch: float,
     top: np.ndarray,
@@ -139,8 +151,11 @@ def _draw_body(
     sectors, rows = rim.shape
     largest = rim.max()
     smallest = rim.min()
-    for k in range(len(x)):
-        near = np.sqrt(x[k] * x[k] + y[k] * y[k])
+    for n in range(len(columns)):
+        k = columns[n]
+        x = (k % width - width // 2) * pitch
+        y = (k // width - width // 2) * pitch
+        near = np.sqrt(x * x + y * y)
         if near > largest + 4 * pitch + 3:
             continue
         on_rim = near > smallest - 4 * pitch - 3
@@ -152,15 +167,15 @@ def _draw_body(
             if part <= 0:
                 continue
             if on_rim:
-                across_x = x[k] - move_x[k] + (d - middle) * slope[k, 0]
-                across_y = y[k] - move_y[k] + (d - middle) * slope[k, 1]
+                across_x = x - move_x[k] + (d - middle) * slope[k, 0]
+                across_y = y - move_y[k] + (d - middle) * slope[k, 1]
                 distance = np.sqrt(across_x**2 + across_y**2)
                 turn = np.arctan2(across_y, across_x) / (2 * np.pi)
                 sector = int(np.floor(turn * sectors)) % sectors
                 row = min(max(int(round((d - rim_first) / rim_step)), 0), rows - 1)
                 inside = (rim[sector, row] - distance) / pitch + 0.5
                 part *= min(max(inside, 0.0), 1.0)
-            body[k, z] = part
+            body[n, z] = part
 
 
 @njit(cache=True, nogil=True)
@@ -174,6 +189,11 @@ def _speck(ix: int, iy: int, iz: int, seed: int) -> float:
     h = (h ^ (h >> np.uint64(32))) * np.uint64(0xD6E8FEB86659FD93)
     h ^= h >> np.uint64(32)
     return (h >> np.uint64(11)) * 2.220446049250313e-16 - 1.0
+
+
+def grain_scale(pellet: PelletSettings) -> float:
+    """Return what a speck counts for the asked contrast."""
+    return pellet.grain_contrast / _GRAIN_SPREAD
 
 
 def grain_factors(
@@ -203,7 +223,7 @@ def grain_factors(
             motion.slope[columns],
             500 * settings.pellet_thickness_mm,
             pellet.grain_um,
-            pellet.grain_contrast / _GRAIN_SPREAD,
+            grain_scale(pellet),
             seed,
         )
     return factors
@@ -222,34 +242,76 @@ def _grain(
     scale: float,
     seed: int,
 ) -> None:
-    inverse = 1 / grain
     for k in range(len(x)):
-        last_x, last_y, last_z = -(1 << 40), 0, 0
-        v000 = v001 = v010 = v011 = v100 = v101 = v110 = v111 = 0.0
-        for z in range(len(depth)):
-            d = depth[z] - down[k]
-            gx = (x[k] + (d - middle) * slope[k, 0]) * inverse
-            gy = (y[k] + (d - middle) * slope[k, 1]) * inverse
-            gz = d * inverse
-            ix, iy, iz = int(np.floor(gx)), int(np.floor(gy)), int(np.floor(gz))
-            if ix != last_x or iy != last_y or iz != last_z:
+        grains_of_column(
+            factors[k], x[k], y[k], depth, down[k], slope[k], middle, grain, scale, seed
+        )
+
+
+@njit(cache=True, nogil=True)
+def grains_of_column(
+    factors: np.ndarray,
+    x: float,
+    y: float,
+    depth: np.ndarray,
+    down: float,
+    slope: np.ndarray,
+    middle: float,
+    grain: float,
+    scale: float,
+    seed: int,
+) -> None:
+    """Fill in the density of one column's voxels relative to the mean.
+
+    Parameters
+    ----------
+    factors : numpy.ndarray
+        (rows,) float32, changed in place.
+    x, y, down : float
+        Place of the column, less its motion aside, and its motion down.
+    depth : numpy.ndarray
+        (rows,) depth of the rows.
+    slope : numpy.ndarray
+        (2,) slope of the bent pellet there.
+    middle : float
+        Depth of the pellet's middle.
+    grain : float
+        Size of a grain.
+    scale : float
+        What a speck counts.
+    seed : int
+        Seed of the cell.
+    """
+    inverse = 1 / grain
+    last_x, last_y, last_z = -(1 << 40), 0, 0
+    v000 = v001 = v010 = v011 = v100 = v101 = v110 = v111 = 0.0
+    for z in range(len(depth)):
+        d = depth[z] - down
+        gx = (x + (d - middle) * slope[0]) * inverse
+        gy = (y + (d - middle) * slope[1]) * inverse
+        gz = d * inverse
+        ix, iy, iz = int(np.floor(gx)), int(np.floor(gy)), int(np.floor(gz))
+        if ix != last_x or iy != last_y or iz != last_z:
+            if ix == last_x and iy == last_y and iz == last_z + 1:
+                v000, v010, v100, v110 = v001, v011, v101, v111
+            else:
                 v000 = _speck(ix, iy, iz, seed)
-                v001 = _speck(ix, iy, iz + 1, seed)
                 v010 = _speck(ix, iy + 1, iz, seed)
-                v011 = _speck(ix, iy + 1, iz + 1, seed)
                 v100 = _speck(ix + 1, iy, iz, seed)
-                v101 = _speck(ix + 1, iy, iz + 1, seed)
                 v110 = _speck(ix + 1, iy + 1, iz, seed)
-                v111 = _speck(ix + 1, iy + 1, iz + 1, seed)
-                last_x, last_y, last_z = ix, iy, iz
-            u, v, w = gx - ix, gy - iy, gz - iz
-            u = u * u * (3 - 2 * u)
-            v = v * v * (3 - 2 * v)
-            w = w * w * (3 - 2 * w)
-            v00 = v000 + u * (v100 - v000)
-            v01 = v001 + u * (v101 - v001)
-            v10 = v010 + u * (v110 - v010)
-            v11 = v011 + u * (v111 - v011)
-            near = v00 + v * (v10 - v00)
-            far = v01 + v * (v11 - v01)
-            factors[k, z] = 1 + scale * (near + w * (far - near))
+            v001 = _speck(ix, iy, iz + 1, seed)
+            v011 = _speck(ix, iy + 1, iz + 1, seed)
+            v101 = _speck(ix + 1, iy, iz + 1, seed)
+            v111 = _speck(ix + 1, iy + 1, iz + 1, seed)
+            last_x, last_y, last_z = ix, iy, iz
+        u, v, w = gx - ix, gy - iy, gz - iz
+        u = u * u * (3 - 2 * u)
+        v = v * v * (3 - 2 * v)
+        w = w * w * (3 - 2 * w)
+        v00 = v000 + u * (v100 - v000)
+        v01 = v001 + u * (v101 - v001)
+        v10 = v010 + u * (v110 - v010)
+        v11 = v011 + u * (v111 - v011)
+        near = v00 + v * (v10 - v00)
+        far = v01 + v * (v11 - v01)
+        factors[z] = 1 + scale * (near + w * (far - near))

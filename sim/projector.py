@@ -166,7 +166,7 @@ class Projector:
         if self.camera.propagation_mm > 0:
             lithium = self.cell.lithium_delta / self.cell.electrolyte_delta
             phase = self.shaper.missing(shape, voxels, lithium)
-        columns = np.flatnonzero(np.abs(missing).max(axis=1) > _UNSEEN)
+        columns = np.flatnonzero(np.abs(missing).max(axis=0) > _UNSEEN)
         half = self.lattice.width // 2
         y, x = np.divmod(columns, self.lattice.width)
         return Prepared(
@@ -176,8 +176,10 @@ class Projector:
             stored=None,
             x_px=(x - half).astype(np.float64),
             y_px=(y - half).astype(np.float64),
-            missing=missing[columns],
-            missing_phase=None if phase is None else phase[columns],
+            missing=np.ascontiguousarray(missing[:, columns].T),
+            missing_phase=(
+                None if phase is None else np.ascontiguousarray(phase[:, columns].T)
+            ),
             drift_px=drift_px,
         )
 
@@ -195,25 +197,14 @@ class Projector:
             1.2 * lattice.width,
         )
         totals = Totals()
-        shape_of_lines = (number, _ROWS_AT_ONCE, slices.num_columns)
-        lines = np.empty(shape_of_lines, dtype=np.float32)
         for start in range(0, lattice.num_rows, _ROWS_AT_ONCE):
             block = lattice.rows(start, start + _ROWS_AT_ONCE)
             voxels = self.shaper.voxels(shape, block)
             totals += voxels.totals()
             missing = self.shaper.missing(shape, voxels, self._lithium)
-            del voxels
-            layers = np.ascontiguousarray(missing.T)
-            del missing
-            layers = layers.reshape(-1, lattice.width, lattice.width)
-            for row in range(0, len(layers), 2):
-                pair = slices.project(
-                    layers[row], layers[min(row + 1, len(layers) - 1)]
-                )
-                lines[:, row] = pair[..., 0]
-                if row + 1 < len(layers):
-                    lines[:, row + 1] = pair[..., 1]
-            stored.write(start, lines[:, : len(layers)])
+            del voxels  # before more memory is asked for
+            lines = slices.project(missing.reshape(-1, lattice.width, lattice.width))
+            stored.write(start, lines)
         return stored, totals
 
     @property

@@ -2,7 +2,8 @@
 
 A slice's projections are the inverse transforms of lines through the middle of its
 two-dimensional transform. Two slices travel through one complex transform, one as
-its real part, the other as its imaginary part.
+its real part, the other as its imaginary part, and four such pairs lie side by side:
+where a line runs between the points of the transform is worked out once for all.
 """
 
 import os
@@ -18,6 +19,9 @@ from scipy.special import i0
 # Width of the interpolation kernel in grid points, and points of its table per point.
 _TAPS = 5
 _TABLE = 256
+# Slices side by side, and lines taken from their transforms at once.
+_SLICES = 8
+_ANGLES = 128
 
 
 class SliceProjector:
@@ -69,36 +73,59 @@ class SliceProjector:
         self._detector = (np.sinc(frequency) * centre).astype(np.complex64)
         self._voxel = np.sinc(np.linspace(0, 0.75, 3001)).astype(np.float32)
 
-    def project(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        """Project two slices.
+    def project(self, layers: np.ndarray) -> np.ndarray:
+        """Project slices.
 
         Parameters
         ----------
-        first, second : numpy.ndarray
-            (width, width) slices, axes y, x.
+        layers : numpy.ndarray
+            (slices, width, width) float32, axes slice, y, x.
 
         Returns
         -------
         numpy.ndarray
-            (angles, num_columns, 2) float32 line integrals in voxels, those of the
-            first slice and those of the second.
+            (angles, slices, num_columns) float32 line integrals in voxels.
         """
-        grid = np.zeros((self._grid, self._grid), dtype=np.complex64)
-        _place(grid, first, second, self._flatten)
-        spectrum = np.asarray(fft.fft2(grid, overwrite_x=True))
-        lines = np.empty((len(self._cosine), self.num_columns), dtype=np.complex64)
-        _gather(
-            lines,
-            spectrum,
-            self._cosine,
-            self._sine,
-            self._frequency,
-            self._table,
-            self._voxel,
-            self._detector,
-        )
-        lines = np.ascontiguousarray(fft.ifft(lines, axis=1, overwrite_x=True))
-        return lines.view(np.float32).reshape(*lines.shape, 2)
+        angles = len(self._cosine)
+        out = np.empty((angles, len(layers), self.num_columns), dtype=np.float32)
+        grid = np.empty((self._grid, self._grid, _SLICES), dtype=np.float32)
+        pairs = (_SLICES // 2, min(_ANGLES, angles), self.num_columns)
+        lines = np.empty(pairs, dtype=np.complex64)
+        for start in range(0, len(layers), _SLICES):
+            group = layers[start : start + _SLICES]
+            spectrum = self._transform(grid, group)
+            part = out[:, start : start + len(group)]
+            for first in range(0, angles, _ANGLES):
+                cosine = self._cosine[first : first + _ANGLES]
+                sine = self._sine[first : first + _ANGLES]
+                _gather(
+                    lines,
+                    spectrum,
+                    cosine,
+                    sine,
+                    self._frequency,
+                    self._table,
+                    self._voxel,
+                    self._detector,
+                )
+                seen = np.ascontiguousarray(fft.ifft(lines[:, : len(cosine)], axis=2))
+                seen = seen.view(np.float32).transpose(1, 0, 2)
+                chosen = part[first : first + _ANGLES]
+                chosen[:, 0::2] = seen[:, : (len(group) + 1) // 2, 0::2]
+                chosen[:, 1::2] = seen[:, : len(group) // 2, 1::2]
+        return out
+
+    def _transform(self, grid: np.ndarray, layers: np.ndarray) -> np.ndarray:
+        """Return the transforms of some slices, as the pairs' (y, x, 2 * pairs)."""
+        _place(grid, layers, self._flatten)
+        pairs = grid.view(np.complex64)
+        ahead = self.width - self.width // 2
+        behind = self._grid - self.width // 2
+        # Rows without a slice are nothing but zeros.
+        for rows in (slice(0, ahead), slice(behind, None)):
+            pairs[rows] = np.asarray(fft.fft(pairs[rows], axis=1, overwrite_x=True))
+        spectrum = np.asarray(fft.fft(pairs, axis=0, overwrite_x=True))
+        return spectrum.view(np.float32)
 
 
 class StoredProjections:
@@ -143,12 +170,19 @@ class StoredProjections:
         lines : numpy.ndarray
             (angles, rows, columns) float32 line integrals in pixels.
         """
-        counts = np.empty(lines.shape, dtype=np.int16)
-        _to_counts(counts, lines, float(1 / self._scale))
+        counts = np.empty(lines.shape[1:], dtype=np.int16)
         rows, columns = self._shape
-        for angle, part in enumerate(counts):
+        for angle, part in enumerate(lines):
+            _to_counts(counts, part, float(1 / self._scale))
             place = 2 * columns * (angle * rows + first_row)
-            if os.pwrite(self._file, part, place) != part.nbytes:
+            try:
+                whole = os.pwrite(self._file, counts.data, place) == counts.nbytes
+            except OSError as error:
+                raise OSError(
+                    f"projection {angle} of a large cell was not kept: "
+                    f"{error.strerror}; some 10 GB of disk are needed"
+                ) from error
+            if not whole:
                 raise OSError(
                     f"projection {angle} of a large cell was written in part only: "
                     "the disk is full; some 10 GB are needed"
@@ -224,17 +258,19 @@ def _kernel_transform(place: np.ndarray, beta: float) -> np.ndarray:
 
 
 @njit(cache=True, nogil=True)
-def _place(
-    grid: np.ndarray, first: np.ndarray, second: np.ndarray, flatten: np.ndarray
-) -> None:
-    """Put two slices on the grid, their middle at its corner."""
-    size, width = len(grid), len(first)
+def _place(grid: np.ndarray, layers: np.ndarray, flatten: np.ndarray) -> None:
+    """Put slices on the grid, their middle at its corner, and zeros elsewhere."""
+    size, width = len(grid), layers.shape[1]
     middle = width // 2
+    for row in grid:
+        row[:] = 0
     for y in range(width):
         row = grid[(y - middle) % size]
         for x in range(width):
+            point = row[(x - middle) % size]
             factor = flatten[y] * flatten[x]
-            row[(x - middle) % size] = complex(first[y, x], second[y, x]) * factor
+            for s in range(len(layers)):
+                point[s] = layers[s, y, x] * factor
 
 
 @njit(cache=True, nogil=True, fastmath=True)
@@ -248,12 +284,23 @@ def _gather(
     voxel: np.ndarray,
     detector: np.ndarray,
 ) -> None:
-    """Interpolate the transform along lines through its middle."""
+    """Interpolate the transforms along lines through their middle.
+
+    Parameters
+    ----------
+    lines : numpy.ndarray
+        (pairs, angles, num_columns) complex64, filled in.
+    spectrum : numpy.ndarray
+        (grid, grid, 2 * pairs) float32 transforms, real and imaginary parts in turn.
+    cosine, sine, frequency, table, voxel, detector : numpy.ndarray
+        As the projector keeps them.
+    """
     size = len(spectrum)
     half = _TAPS / 2
     along_x = np.empty(_TAPS, np.float32)
     along_y = np.empty(_TAPS, np.float32)
     number_x = np.empty(_TAPS, np.int64)
+    total = np.empty(_SLICES, np.float32)
     for a in range(len(cosine)):
         for j in range(len(frequency)):
             fx = frequency[j] * cosine[a]
@@ -267,31 +314,28 @@ def _gather(
                 # Not by the remainder: dividing takes as long as all the rest.
                 number = first_x + k
                 number_x[k] = number + size if number < 0 else number
-            real = np.float32(0)
-            imaginary = np.float32(0)
+            total[:] = 0
             for m in range(_TAPS):
                 number = first_y + m
                 row = spectrum[number + size if number < 0 else number]
-                part_real = np.float32(0)
-                part_imaginary = np.float32(0)
                 for k in range(_TAPS):
-                    value = row[number_x[k]]
-                    part_real += along_x[k] * value.real
-                    part_imaginary += along_x[k] * value.imag
-                real += along_y[m] * part_real
-                imaginary += along_y[m] * part_imaginary
+                    point = row[number_x[k]]
+                    weight = along_y[m] * along_x[k]
+                    for c in range(_SLICES):
+                        total[c] += weight * point[c]
             # A voxel is a square, not a point.
             square = voxel[int(abs(fx) * 4000 + 0.5)] * voxel[int(abs(fy) * 4000 + 0.5)]
-            lines[a, j] = complex(real, imaginary) * square * detector[j]
+            factor = square * detector[j]
+            for p in range(_SLICES // 2):
+                lines[p, a, j] = complex(total[2 * p], total[2 * p + 1]) * factor
 
 
 @njit(cache=True, nogil=True)
 def _to_counts(counts: np.ndarray, lines: np.ndarray, per_count: float) -> None:
-    for a in range(lines.shape[0]):
-        for r in range(lines.shape[1]):
-            for c in range(lines.shape[2]):
-                level = np.rint(lines[a, r, c] * per_count)
-                counts[a, r, c] = np.int16(min(max(level, -32768.0), 32767.0))
+    for r in range(lines.shape[0]):
+        for c in range(lines.shape[1]):
+            level = np.rint(lines[r, c] * per_count)
+            counts[r, c] = np.int16(min(max(level, -32768.0), 32767.0))
 
 
 @njit(cache=True, nogil=True, fastmath=True)

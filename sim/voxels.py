@@ -4,7 +4,6 @@ from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
 import numpy as np
-from numba import njit
 
 from sim.cell import CellState, crack_volume_um3, lithium_in_cracks_um3
 from sim.cell_settings import CellSettings
@@ -14,7 +13,15 @@ from sim.growth import CrackNetwork
 from sim.interface import Interfaces, draw_shards, interfaces
 from sim.lattice import Lattice
 from sim.lithium import FoilThickness, foil_thickness_um
-from sim.pellet import Surface, draw_body, grain_factors, surface
+from sim.pellet import Surface, draw_body, grain_scale, surface
+from sim.voxel_kernels import (
+    add_by_rank,
+    crack_sums,
+    filled_sum,
+    gap_parts,
+    row_sums,
+    take_from_intact,
+)
 
 WIDTH_EDGES_UM = np.arange(0, 12.05, 0.1)
 """Edges of the distribution of crack widths."""
@@ -50,8 +57,9 @@ class CellShape:
         Lithium along the first crack.
     fill_um : float
         Level up to which cracks are filled with lithium.
-    motion : Motion
-        Displacement of the pellet.
+    bent, motion : Motion
+        Displacement of the pellet as a whole, which its cracks follow, and with that
+        of its fragments, which its grains follow.
     surface : Surface
         Outline of the pellet.
     interfaces : Interfaces
@@ -64,6 +72,7 @@ class CellShape:
     growth: Growth
     finger: Finger
     fill_um: float
+    bent: Motion
     motion: Motion
     surface: Surface
     interfaces: Interfaces
@@ -96,31 +105,21 @@ class CellVoxels:
 
     def crack_volume_um3(self) -> float:
         """Return the volume of the cracks."""
-        return self._sum_um3(self.cracks.cover)
+        return _volume_um3(self.cracks.cover, self.lattice)
 
     def totals(self) -> "Totals":
         """Return the sums over these voxels."""
-        cover, wide = self.cracks.cover, self.cracks.wide_um
-        area = np.divide(cover, wide, out=np.zeros_like(cover), where=cover > 0)
-        covered = cover > 0
-        each = np.broadcast_to(self.lattice.rows_each, cover.shape)
-        widths, _ = np.histogram(
-            wide[covered].clip(0, WIDTH_EDGES_UM[-1]),
-            bins=WIDTH_EDGES_UM,
-            weights=cover[covered] * each[covered],
+        lattice = self.lattice
+        area, widths = crack_sums(
+            self.cracks.cover, self.cracks.wide_um, lattice.rows_each, WIDTH_EDGES_UM
         )
         return Totals(
             crack_volume_um3=self.crack_volume_um3(),
-            crack_area_um2=self._sum_um3(area),
-            width_volume_um3=widths * self.lattice.pitch_um**3,
-            filled_volume_um3=self._sum_um3(self.filled),
-            body_volume_um3=self._sum_um3(self.body),
+            crack_area_um2=float(area @ lattice.rows_each) * lattice.pitch_um**3,
+            width_volume_um3=widths * lattice.pitch_um**3,
+            filled_volume_um3=_volume_um3(self.filled, lattice),
+            body_volume_um3=_volume_um3(self.body, lattice),
         )
-
-    def _sum_um3(self, parts: np.ndarray) -> float:
-        """Return the volume of (columns, rows) parts of voxels."""
-        rows = parts.sum(axis=0, dtype=np.float64)
-        return float(rows @ self.lattice.rows_each) * self.lattice.pitch_um**3
 
 
 @dataclass(frozen=True)
@@ -175,18 +174,21 @@ class CellShaper:
         self.settings = settings
         self.lattice = lattice
         self.network = CrackNetwork(settings, seed, lattice)
+        self._thickness_um = 1e3 * settings.pellet_thickness_mm
 
     def shape(self, state: CellState) -> CellShape:
         """Return the shape at a state."""
         settings, sample = self.settings, self.network.sample
         growth = self.network.growth(state)
-        motion = bending(settings, state, self.lattice)
+        # The same object for all rows: what follows from it is worked out once.
+        bent = bending(settings, state, self.lattice)
         shape = CellShape(
             state=state,
             growth=growth,
             finger=Finger(0.0, 0.0),
             fill_um=0.0,
-            motion=motion,
+            bent=bent,
+            motion=bent,
             surface=surface(settings, state, self.lattice),
             interfaces=interfaces(settings, state, self.lattice),
             foils=foil_thickness_um(settings, state),
@@ -194,10 +196,10 @@ class CellShaper:
         if not growth.batches:
             return shape
         middle = len(sample.depth_um) // 2
-        cracks = self.network.drawing.lay(growth, sample, motion)
+        cracks = self.network.drawing.lay(growth, sample, bent)
         walls = np.zeros(self.lattice.width**2, dtype=np.float32)
         walls[cracks.columns] = cracks.cover[:, middle]
-        moved = with_fragments(motion, settings, state, self.lattice, walls)
+        moved = with_fragments(bent, settings, state, self.lattice, walls)
         shape = replace(shape, motion=moved)
         shape = replace(shape, growth=self._by_law(shape))
         finger = self._finger(state, shape.growth)
@@ -206,16 +208,15 @@ class CellShaper:
 
     def voxels(self, shape: CellShape, lattice: Lattice) -> CellVoxels:
         """Lay a shape on the lattice, or on some rows of it."""
-        thickness_um = 1e3 * self.settings.pellet_thickness_mm
-        body = draw_body(lattice, shape.surface, shape.motion, thickness_um)
-        # The cracks bend with the pellet as a whole; a fragment's own motion is that
-        # of its grains.
-        bent = bending(self.settings, shape.state, self.lattice)
-        cracks = self.network.drawing.lay(shape.growth, lattice, bent, shape.finger)
-        cover = cracks.cover * body[cracks.columns]
-        filled = cover * _filled_part(cracks.rank_um, shape.fill_um, lattice.pitch_um)
+        body = draw_body(lattice, shape.surface, shape.motion, self._thickness_um)
+        cracks = self._cracks(shape, lattice)
+        part = _filled_part(cracks.rank_um, shape.fill_um, lattice.pitch_um)
+        filled = cracks.cover * part
         shards = None
-        if len(shape.interfaces.shards):
+        x, y, deep_um, a, b, half_um = shape.interfaces.shards.T
+        first_um, last_um = lattice.depth_um[[0, -1]]
+        room_um = half_um + lattice.pitch_um
+        if np.any((deep_um + room_um >= first_um) & (deep_um - room_um <= last_um)):
             shards = np.zeros_like(body)
             draw_shards(
                 shards,
@@ -225,7 +226,17 @@ class CellShaper:
                 lattice.width,
             )
             shards *= 1 - body
-        return CellVoxels(lattice, replace(cracks, cover=cover), filled, body, shards)
+        return CellVoxels(lattice, cracks, filled, body, shards)
+
+    def _cracks(self, shape: CellShape, lattice: Lattice) -> CrackVoxels:
+        """Lay the cracks on a lattice, cut by the pellet's outline."""
+        cracks = self.network.drawing.lay(
+            shape.growth, lattice, shape.bent, shape.finger
+        )
+        body = draw_body(
+            lattice, shape.surface, shape.motion, self._thickness_um, cracks.columns
+        )
+        return replace(cracks, cover=cracks.cover * body)
 
     def missing(
         self, shape: CellShape, voxels: CellVoxels, lithium: float
@@ -244,18 +255,15 @@ class CellShaper:
         Returns
         -------
         numpy.ndarray
-            (width * width, rows) float32 electrolyte, as a part of the voxel.
+            (rows, width * width) float32 electrolyte, as a part of the voxel.
         """
         settings, lattice = self.settings, voxels.lattice
-        columns = np.arange(lattice.width**2)
-        missing = grain_factors(
-            settings, lattice, shape.motion, columns, shape.state.seed
-        )
-        slot = np.full(len(columns), -1, dtype=np.int64)
-        slot[voxels.cracks.columns] = np.arange(len(voxels.cracks.columns))
-        thickness_um = 1e3 * settings.pellet_thickness_mm
-        shards = voxels.shards
-        _subtract(
+        motion, pellet = shape.motion, settings.pellet
+        columns, shards = voxels.cracks.columns, voxels.shards
+        missing = np.empty((lattice.num_rows, lattice.width**2), dtype=np.float32)
+        slot = np.full(lattice.width**2, -1, dtype=np.int32)
+        slot[columns] = np.arange(len(columns))
+        take_from_intact(
             missing,
             slot,
             voxels.body,
@@ -263,15 +271,24 @@ class CellShaper:
             voxels.filled,
             np.empty((0, 0), np.float32) if shards is None else shards,
             shape.interfaces.gap_um,
-            shape.surface.top_um + shape.motion.down_um,
-            shape.surface.bottom_um + shape.motion.down_um,
+            shape.surface.top_um + motion.down_um,
+            shape.surface.bottom_um + motion.down_um,
             lattice.disc,
             lattice.disc_rows,
             lattice.depth_um,
             lattice.pitch_um,
+            lattice.width,
             -shape.foils.anode_um,
-            thickness_um + shape.foils.cathode_um,
+            self._thickness_um + shape.foils.cathode_um,
             lithium,
+            motion.x_um,
+            motion.y_um,
+            motion.down_um,
+            motion.slope,
+            500 * settings.pellet_thickness_mm,
+            pellet.grain_um,
+            grain_scale(pellet),
+            shape.state.seed,
         )
         return missing
 
@@ -285,13 +302,14 @@ class CellShaper:
         if state.half_cycles < 1:
             return shape.growth
         target = crack_volume_um3(self.settings, state.half_cycles)
-        voxels = self.voxels(shape, self.network.precise)
-        return shape.growth.widened(target / voxels.crack_volume_um3())
+        cracks = self._cracks(shape, self.network.precise)
+        volume_um3 = _volume_um3(cracks.cover, self.network.precise)
+        return shape.growth.widened(target / volume_um3)
 
     def _finger(self, state: CellState, growth: Growth) -> Finger:
         """Return how far lithium stands along the first crack."""
         settings, short = self.settings, self.settings.short
-        thickness_um = 1e3 * settings.pellet_thickness_mm
+        thickness_um = self._thickness_um
         reach_um = self.network.first_reach_um(growth)
         if state.shorted or (short.kind == "hard" and state.path_complete):
             depth_um = 1.2 * thickness_um
@@ -311,18 +329,19 @@ class CellShaper:
         """Return the level at which the cracks hold the lithium there is."""
         if self.network.precise.row_step > 1:
             return self._fill_level_of_all_rows_um(shape)
-        voxels = self.voxels(shape, self.network.precise)
+        lattice = self.network.precise
+        cracks = self._cracks(shape, lattice)
         lithium_um3 = lithium_in_cracks_um3(self.settings, shape.state)
-        pitch = voxels.lattice.pitch_um
+        pitch = lattice.pitch_um
         wanted = lithium_um3 / pitch**3
-        cover = voxels.cracks.cover * voxels.lattice.rows_each.astype(np.float32)
-        rank = voxels.cracks.rank_um
+        cover = cracks.cover * lattice.rows_each.astype(np.float32)
+        rank = cracks.rank_um
         low, high = -2 * pitch, 2 * float(rank.max(initial=1.0))
-        if _filled_sum(cover, rank, high, pitch) <= wanted:
+        if filled_sum(cover, rank, high, pitch) <= wanted:
             return high
         for _ in range(40):
             level = (low + high) / 2
-            if _filled_sum(cover, rank, level, pitch) < wanted:
+            if filled_sum(cover, rank, level, pitch) < wanted:
                 low = level
             else:
                 high = level
@@ -337,13 +356,13 @@ class CellShaper:
         volumes = np.zeros(1)
         for start in range(0, self.lattice.num_rows, _ROWS_AT_ONCE):
             block = self.lattice.rows(start, start + _ROWS_AT_ONCE)
-            cracks = self.voxels(shape, block).cracks
-            bins = np.floor((cracks.rank_um - _LEAST_RANK_UM) / _RANK_STEP_UM)
-            bins = bins.clip(0).astype(np.int64).ravel()
-            found = np.bincount(bins, cracks.cover.ravel())
-            longest = max(len(volumes), len(found))
-            volumes = np.pad(volumes, (0, longest - len(volumes)))
-            volumes += np.pad(found, (0, longest - len(found)))
+            cracks = self._cracks(shape, block)
+            last_um = float(cracks.rank_um.max(initial=0.0))
+            bins = int((last_um - _LEAST_RANK_UM) / _RANK_STEP_UM) + 1
+            volumes = np.pad(volumes, (0, max(0, bins - len(volumes))))
+            add_by_rank(
+                volumes, cracks.cover, cracks.rank_um, _LEAST_RANK_UM, _RANK_STEP_UM
+            )
         rank = _LEAST_RANK_UM + _RANK_STEP_UM * (np.arange(len(volumes)) + 0.5)
         wanted = lithium_in_cracks_um3(self.settings, shape.state) / pitch**3
         low, high = -2 * pitch, 2 * float(rank[-1])
@@ -373,7 +392,7 @@ def label_volume(shape: CellShape, voxels: CellVoxels) -> np.ndarray:
     labels = np.full(voxels.body.shape, Material.VOID, dtype=np.uint8)
     top_um = shape.surface.top_um + shape.motion.down_um
     bottom_um = shape.surface.bottom_um + shape.motion.down_um
-    gap = _gap_parts(
+    gap = gap_parts(
         shape.interfaces.gap_um, top_um, bottom_um, lattice.depth_um, lattice.pitch_um
     )
     outside = lattice.depth_um < top_um[:, None]
@@ -390,86 +409,11 @@ def label_volume(shape: CellShape, voxels: CellVoxels) -> np.ndarray:
     )
 
 
+def _volume_um3(parts: np.ndarray, lattice: Lattice) -> float:
+    """Return the volume of (columns, rows) parts of voxels."""
+    return float(row_sums(parts) @ lattice.rows_each) * lattice.pitch_um**3
+
+
 def _filled_part(rank_um: np.ndarray, level_um: float, pitch_um: float) -> np.ndarray:
     part = (np.float32(level_um) - rank_um) / np.float32(pitch_um) + np.float32(0.5)
     return np.clip(part, 0, 1)
-
-
-@njit(cache=True, nogil=True)
-def _filled_sum(
-    cover: np.ndarray, rank_um: np.ndarray, level_um: float, pitch_um: float
-) -> float:
-    total = 0.0
-    for k in range(cover.shape[0]):
-        for z in range(cover.shape[1]):
-            part = (level_um - rank_um[k, z]) / pitch_um + 0.5
-            total += cover[k, z] * min(max(part, 0.0), 1.0)
-    return total
-
-
-@njit(cache=True, nogil=True)
-def _gap_parts(
-    gap_um: np.ndarray,
-    top_um: np.ndarray,
-    bottom_um: np.ndarray,
-    depth_um: np.ndarray,
-    pitch_um: float,
-) -> np.ndarray:
-    """Return the part of each voxel that is void at an interface."""
-    parts = np.zeros((len(top_um), len(depth_um)), np.float32)
-    half = pitch_um / 2
-    for k in range(len(top_um)):
-        for z in range(len(depth_um)):
-            d = depth_um[z]
-            above = min(d + half, top_um[k]) - max(d - half, top_um[k] - gap_um[0, k])
-            low = max(d - half, bottom_um[k])
-            below = min(d + half, bottom_um[k] + gap_um[1, k]) - low
-            parts[k, z] = (max(above, 0.0) + max(below, 0.0)) / pitch_um
-    return parts
-
-
-@njit(cache=True, nogil=True)
-def _subtract(
-    missing: np.ndarray,
-    slot: np.ndarray,
-    body: np.ndarray,
-    cover: np.ndarray,
-    filled: np.ndarray,
-    shards: np.ndarray,
-    gap_um: np.ndarray,
-    top_um: np.ndarray,
-    bottom_um: np.ndarray,
-    disc: np.ndarray,
-    disc_rows: np.ndarray,
-    depth_um: np.ndarray,
-    pitch_um: float,
-    first_um: float,
-    last_um: float,
-    lithium: float,
-) -> None:
-    """Turn grain factors into what is missing, in place."""
-    half = pitch_um / 2
-    for k in range(missing.shape[0]):
-        for z in range(missing.shape[1]):
-            solid = body[k, z]
-            in_crack = 0.0
-            if slot[k] >= 0:
-                solid -= cover[slot[k], z]
-                in_crack = filled[slot[k], z]
-            intact = disc[k] * disc_rows[z]
-            present = solid * missing[k, z]
-            if disc[k] > 0:
-                d = depth_um[z]
-                low, high = d - half, d + half
-                above = min(high, top_um[k] - gap_um[0, k]) - max(low, first_um)
-                below = min(high, last_um) - max(low, bottom_um[k] + gap_um[1, k])
-                foil = (max(above, 0.0) + max(below, 0.0)) / pitch_um
-                shard = 0.0
-                if shards.shape[0] > 0:
-                    shard = shards[k, z]
-                    present += shard
-                in_foil = max(disc[k] * foil - shard, 0.0)
-                whole = (min(high, last_um) - max(low, first_um)) / pitch_um
-                intact += lithium * disc[k] * (max(whole, 0.0) - disc_rows[z])
-                present += lithium * (in_foil + in_crack)
-            missing[k, z] = intact - present

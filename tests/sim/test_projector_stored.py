@@ -27,7 +27,7 @@ def slices(width=121):
 def test_slices_projected_through_their_transform_are_line_integrals():
     crack, disc, x, y = slices()
     projector = SliceProjector(121, 140, ANGLES)
-    lines = projector.project(crack, disc)
+    lines = projector.project(np.stack([crack, disc]))
     columns = projector.num_columns
     for index, angle_deg in enumerate(ANGLES):
         for part, layer in enumerate((crack, disc)):
@@ -39,7 +39,7 @@ def test_slices_projected_through_their_transform_are_line_integrals():
                 middle=columns // 2,
                 num_columns=columns,
             )[:, 0]
-            seen = lines[index, :, part]
+            seen = lines[index, part]
             assert seen.sum() == pytest.approx(direct.sum(), rel=5e-4)
             # The transform has no frequencies beyond a pixel's, the direct way has:
             # behind the blur of the camera they are left only at edges along rays.
