@@ -12,11 +12,12 @@ import asyncio
 import os
 import random
 import subprocess
-import sys
 import threading
 import time
 from types import SimpleNamespace
 from typing import Any
+
+from parts import options_or_part, start_part
 
 CURRENT_MA = 4.712e-3
 DURATION_S = 60.0
@@ -102,11 +103,11 @@ def engine() -> Any:
     return RunEngine({}, call_returns_result=True, context_managers=[])
 
 
-def drive(sign: int, duration_s: float) -> None:
+def drive(sign: str, duration_s: str) -> None:
     """Pass one half-cycle: the orchestrator that is killed."""
     potentiostat = connect()
     print("connected", flush=True)
-    engine()(plan(potentiostat, sign, duration_s))
+    engine()(plan(potentiostat, int(sign), float(duration_s)))
 
 
 def interrupt(
@@ -115,9 +116,8 @@ def interrupt(
     from bluesky.utils import RunEngineInterrupted
 
     if kind == "kill":
-        command = [sys.executable, __file__, "--drive", str(sign), repr(left_s)]
-        with subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        with start_part(
+            "drive", sign, left_s, stdout=subprocess.PIPE, text=True
         ) as client:
             client.stdout.readline()
             threading.Event().wait(after_s)
@@ -157,23 +157,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--interruptions", type=int, default=50)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--drive", nargs=2, help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.serve:
-        serve()
-        return
-    if options.drive:
-        drive(int(options.drive[0]), float(options.drive[1]))
+    options = options_or_part(parser, serve=serve, drive=drive)
+    if options is None:
         return
 
     from sim.beamline import loopback_environment
 
     os.environ.update(loopback_environment())
     random.seed(options.seed)
-    server = subprocess.Popen(
-        [sys.executable, __file__, "--serve"], stderr=subprocess.DEVNULL
-    )
+    server = start_part("serve")
     try:
         from ophyd import EpicsSignalRO
 

@@ -21,11 +21,12 @@ import random
 import signal
 import statistics
 import subprocess
-import sys
 import threading
 import time
 from types import SimpleNamespace
 from typing import Any
+
+from parts import options_or_part, start_part
 
 CURRENT_MA = 4.712e-3
 AT_ONCE = 5
@@ -74,7 +75,7 @@ def serve() -> None:
     asyncio.run(run())
 
 
-def drive(number: int, timeout_s: float) -> None:
+def drive(number: str, timeout_s: str) -> None:
     """Pass a half-cycle: the orchestrator that is struck."""
     from bluesky import RunEngine
 
@@ -83,13 +84,13 @@ def drive(number: int, timeout_s: float) -> None:
     from plans.settings import CyclingSettings
     from plans.steps import HalfCycleStep
 
-    potentiostat = Potentiostat(prefix(number), name="potentiostat")
+    potentiostat = Potentiostat(prefix(int(number)), name="potentiostat")
     potentiostat.wait_for_connection(timeout=30)
     cycling = CyclingSettings(
         current_density_ma_cm2=0.15,
         half_cycle_duration_s=1800.0,
         num_half_cycles=1,
-        heartbeat_timeout_s=timeout_s,
+        heartbeat_timeout_s=float(timeout_s),
     )
     step = HalfCycleStep(1, 1, "1", CURRENT_MA, 1800.0)
     beamline: Any = SimpleNamespace(potentiostat=potentiostat)
@@ -108,12 +109,8 @@ class Bench:
         self.moments: list[queue.Queue[tuple[str, float]]] = [
             queue.Queue() for _ in range(AT_ONCE)
         ]
-        self.server = subprocess.Popen(
-            [sys.executable, __file__, "--serve"],
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
+        self.server = start_part(
+            "serve", env=self.environment, stdout=subprocess.PIPE, text=True
         )
         threading.Thread(target=self._listen, daemon=True).start()
 
@@ -131,12 +128,8 @@ class Bench:
         if kind == "cut":
             relay = ChannelRelay(int(environment["EPICS_CAS_SERVER_PORT"]))
             environment["EPICS_CA_ADDR_LIST"] = relay.address
-        command = [sys.executable, __file__, "--drive", str(number), str(timeout_s)]
-        client = subprocess.Popen(
-            command,
-            env=environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+        client = start_part(
+            "drive", number, timeout_s, env=environment, stdout=subprocess.DEVNULL
         )
         try:
             self._moment(number, "closed", 120.0)
@@ -165,14 +158,8 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=20, help="of each kind")
     parser.add_argument("--timeout", type=float, default=5.0, help="heartbeat (s)")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--drive", nargs=2, help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.serve:
-        serve()
-        return
-    if options.drive:
-        drive(int(options.drive[0]), float(options.drive[1]))
+    options = options_or_part(parser, serve=serve, drive=drive)
+    if options is None:
         return
     random.seed(options.seed)
     bench = Bench()
