@@ -226,7 +226,8 @@ class Session:
             if outcome.kind != "failed" or not lost:
                 break
             if not self._are_back(beamline, watch, lost):
-                self._make_safe(beamline)  # what came back meanwhile, too
+                if set(lost) - set(watch.lost()):  # some came back meanwhile
+                    self._make_safe(beamline)
                 break
             try:
                 rest = self._reconciled_rest(
