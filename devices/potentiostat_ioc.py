@@ -26,7 +26,9 @@ from .potentiostat_driver import (
 HISTORY_SAMPLES = 4096
 BLOCK_COLUMNS = 6  # number, time, voltage, current, charge, relay
 BLOCK_ROWS = 2048
-BLOCK_OVERLAP_S = 0.4  # wall time of earlier samples repeated in every block
+BLOCK_OVERLAP_S = 0.4  # wall time of earlier samples repeated, at least
+# Clients on ctypes keep a type for every length they have met: let there be few.
+BLOCK_STEP_ROWS = 16
 POLL_PERIOD_S = 0.005
 PROMPT_ROWS = 3  # so few new samples are published at once
 PUBLISH_PERIOD_S = 0.04  # fast simulated clocks make samples faster than CA likes
@@ -348,7 +350,8 @@ class PotentiostatIOC(PVGroup):
         while self._publications[0][0] < now_s - BLOCK_OVERLAP_S:
             self._publications.popleft()
         recent = sum(count for _, count in self._publications)
-        block = self._history[-min(recent, BLOCK_ROWS) :]
+        rounded = math.ceil(recent / BLOCK_STEP_ROWS) * BLOCK_STEP_ROWS
+        block = self._history[-min(rounded, BLOCK_ROWS) :]
         await self.samples_block.write(block.ravel(), timestamp=stamp)
         last = new[-1]
         await self.voltage.write(last.voltage_v, timestamp=stamp)

@@ -99,7 +99,15 @@ def test_a_step_passes_its_charge_and_ends_by_itself(
 def test_every_sample_is_collected_once(
     potentiostat: Any, armed: Callable[..., Any]
 ) -> None:
+    lengths: set[int] = set()
+    subscription = potentiostat.samples_block.subscribe(
+        lambda value, **_: lengths.add(len(value)), run=False
+    )
     run(potentiostat, armed())
+    potentiostat.samples_block.unsubscribe(subscription)
+    # few lengths of blocks, of which a client keeps each for ever
+    assert lengths
+    assert all(length % (16 * 6) == 0 for length in lengths)
     (page,) = list(potentiostat.collect_pages())
     times_s = page["data"]["potentiostat_time_s"]
     assert times_s == sorted(set(times_s))
