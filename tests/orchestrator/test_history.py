@@ -169,6 +169,19 @@ def test_a_tomogram_whose_end_was_recorded_but_not_noted_is_done(told):
     assert rest.completed == (STEPS[0],)
 
 
+@pytest.mark.parametrize(("passed", "left"), [(0.999, 1e-3), (0.9996, 0.0)])
+def test_only_a_rest_within_the_accuracy_asked_for_is_left_out(told, passed, left):
+    # Each half-cycle's charge is to pass to 0.1 %.
+    told.scan(STEPS[0])
+    told.cycle(STEPS[1], passed=passed, until="failed")
+    steps = told.rest().steps
+    if left:
+        assert steps[0].index == STEPS[1].index
+        assert steps[0].duration_s == pytest.approx(left * STEPS[1].duration_s)
+    else:
+        assert STEPS[1].index not in [step.index for step in steps]
+
+
 def test_the_rest_of_a_half_cycle_keeps_its_direction(told):
     told.scan(STEPS[0])
     told.cycle(STEPS[1])

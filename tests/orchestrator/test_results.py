@@ -136,6 +136,16 @@ def test_raw_files_have_the_attempt_in_their_name(tmp_path):
     assert scan_id(7, 2) == "scan_0007_02"
 
 
+def test_an_attempt_of_which_any_file_is_there_is_not_free(tmp_path):
+    layout = Layout(tmp_path)
+    layout.raw_dir.mkdir()
+    layout.raw_files(7, 0)["darks"].touch()  # cut before its flats
+    layout.raw_files(7, 1)["projections"].touch()
+    assert layout.first_free_attempt(7, 0) == 2
+    assert layout.first_free_attempt(7, 3) == 3
+    assert layout.first_free_attempt(8, 0) == 0
+
+
 def test_each_part_and_attempt_of_a_half_cycle_has_its_voltage_file(tmp_path):
     name = Layout(tmp_path).electrochemistry_file
     assert name(7, 0).name == "half_cycle_07.bdf.csv"

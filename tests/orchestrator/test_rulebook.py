@@ -106,6 +106,15 @@ def test_the_polarisation_comes_from_the_last_driven_sample():
     assert "is 0.5" in rulebook.stop_after_tomogram()
 
 
+def test_the_voltage_at_the_end_is_that_of_the_last_half_cycle():
+    rulebook, _ = book(rule("voltage_end_v", 0.12))
+    for label, volts in (("1", 0.1), ("1.5", -0.15)):
+        for name, document in passed(label, volts):
+            rulebook.document(name, document)
+        rulebook.measured(row(label))
+    assert "voltage_end_v is 0.15" in rulebook.stop_after_tomogram()
+
+
 def test_voltages_of_an_earlier_session_count():
     grown = rule("polarisation_growth_frac", 0.49, times=2)
     documents = [*passed("1", 0.1), *passed("1.5", 0.16)]
