@@ -421,7 +421,9 @@ class Session:
     def _finish(self, outcome: Outcome) -> Outcome:
         if self.live.waiting:
             self.state.notice(f"{self.live.waiting} tomogram(s) still to be measured")
-        if not self._drained(DRAIN_TIMEOUT_S if outcome.succeeded else STOPPED_DRAIN_S):
+        self._drain(DRAIN_TIMEOUT_S if outcome.succeeded else STOPPED_DRAIN_S)
+        self.live.close()  # what it says meanwhile comes before the end
+        if self.live.waiting:
             self._warn(
                 f"{self.live.waiting} tomogram(s) are not measured yet; 'insitu-ct "
                 f"resume {self.layout.directory}' measures them"
@@ -432,15 +434,14 @@ class Session:
         self.state.finished(outcome.kind, outcome.reason)
         return outcome
 
-    def _drained(self, timeout_s: float) -> bool:
+    def _drain(self, timeout_s: float) -> None:
         """Wait for the analysis; a second wish to end cuts the wait."""
         self.hands.asked_to_end.clear()
         end_s = time.monotonic() + timeout_s
         while self.live.waiting:
             if time.monotonic() > end_s or self.hands.asked_to_end.is_set():
-                return False
+                return
             self.live.drain(0.5)
-        return True
 
     # --- what the plans say: plans.journal.StepJournal -------------------------------
 

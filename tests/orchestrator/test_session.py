@@ -10,6 +10,7 @@ import orchestrator.session
 from devices.errors import NotConnectedError
 from orchestrator.errors import RecordError, RefusedError
 from orchestrator.history import Rest
+from orchestrator.journal import Journal
 from orchestrator.outcome import Outcome
 from orchestrator.session import Session
 from plans.steps import TomogramStep
@@ -238,3 +239,41 @@ def test_everything_is_closed_whatever_fails_meanwhile(failing):
     ):
         pass
     assert closed == ["live", "report", "tiled", "archive", "record", "journal"]
+
+
+class LastWords:
+    """A `LiveAnalysis` that gives one more answer while it is closed."""
+
+    def __init__(self, session, waiting):
+        self._session = session
+        self.waiting, self.failed = waiting, 0
+
+    def close(self):
+        if self.waiting:
+            self.waiting -= 1
+            self._session.journal.add("measured", "scan_0000_00")
+
+
+@pytest.mark.parametrize(("waiting", "left"), [(0, 0), (1, 0), (3, 2)])
+def test_the_end_is_the_journals_last_word(tmp_path, monkeypatch, waiting, left):
+    monkeypatch.setattr(orchestrator.session, "STOPPED_DRAIN_S", 0.0)
+    journal = Journal(tmp_path / "journal.sqlite")
+    session = SimpleNamespace(
+        journal=journal,
+        state=Told("state", []),
+        layout=SimpleNamespace(directory=tmp_path),
+        _drain=lambda timeout_s: None,
+        _warn=lambda text: journal.add("alarm", text),
+    )
+    session.live = LastWords(session, waiting)
+    outcome = Session._finish(session, Outcome("stopped", "stopped by SIGTERM"))
+    entries = journal.entries()
+    journal.close()
+    assert outcome.unmeasured == left
+    assert [e.kind for e in entries] == [
+        *(["measured"] if waiting else []),
+        *(["alarm"] if left else []),
+        "ended",
+    ]
+    if left:
+        assert entries[-2].text.startswith(f"{left} tomogram(s) are not measured")
