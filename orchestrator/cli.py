@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from orchestrator.errors import ConfigurationError, InsituError, RefusedError
+from orchestrator.heap import share_heaps
 
 DONE, FAILED, BAD_INPUT, REFUSED = 0, 1, 2, 3
 
@@ -35,6 +36,7 @@ COMMANDS = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
+    share_heaps()  # before a library starts its threads
     args = _parser().parse_args(arguments)
     try:
         return args.run(args)
