@@ -33,7 +33,6 @@ from orchestrator.config import Experiment
 from orchestrator.connection import ConnectionWatch
 from orchestrator.errors import InsituError, RefusedError
 from orchestrator.hands import OperatorHands
-from orchestrator.heap import share_heaps
 from orchestrator.history import History, Rest, read_history, what_is_left
 from orchestrator.journal import Journal
 from orchestrator.layout import Layout, scan_id
@@ -145,7 +144,6 @@ class Session:
         RefusedError
             The beamline is not ready; nothing was moved.
         """
-        share_heaps()  # before the threads of a week are started
         steps = self.experiment.steps
         with self._closed_at_the_end():
             past = self._past() if resumed else None
