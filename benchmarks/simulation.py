@@ -3,8 +3,9 @@
 One scan of the given scale is taken through the simulated records in this process,
 without clients: the rotation turns, the Zebra triggers, frames are drawn and written.
 Reported are the time to start and to prepare the cell, the frames per second of wall
-time, how late the event loop woke (what a potentiostat's safety would wait for), and
-memory and CPU of both processes.
+time, how late the event loop woke (what a potentiostat's safety would wait for) beside
+how late a process woke that does nothing but sleep, which is the machine's share of it,
+and memory and CPU of both processes.
 
     python benchmarks/simulation.py --scale dry-run
     python benchmarks/simulation.py --scale paper --frames 100
@@ -12,10 +13,12 @@ memory and CPU of both processes.
 
 import argparse
 import asyncio
+import multiprocessing
 import resource
 import sys
 import tempfile
 import time
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +57,32 @@ async def measure_lateness(late_s: list[float]) -> None:
         late_s.append(time.perf_counter() - asked_s)
 
 
+class Sleeper:
+    """A process that only sleeps, and knows how late it woke."""
+
+    def __init__(self) -> None:
+        self._pipe, other = multiprocessing.Pipe()
+        spawn = multiprocessing.get_context("spawn")
+        spawn.Process(target=sleep_only, args=(other,), daemon=True).start()
+        self._pipe.recv()  # it has begun
+
+    def wake(self) -> str:
+        """Return how late it woke, in words; it ends."""
+        self._pipe.send(None)
+        return self._pipe.recv()
+
+
+def sleep_only(pipe: Connection) -> None:
+    """Sleep until something comes, and send how late this process woke."""
+    pipe.send(None)
+    late_s: list[float] = []
+    while not pipe.poll():
+        asked_s = time.perf_counter() + TICK_S
+        if not pipe.poll(TICK_S):
+            late_s.append(time.perf_counter() - asked_s)
+    pipe.send(lateness(late_s))
+
+
 async def scan(ioc: SimulatedIOC, directory: Path, frames: int) -> float:
     """Take one scan; return its wall time from first trigger to last frame."""
     camera, writer, zebra = ioc.camera.group, ioc.camera.plugin.group, ioc.zebra
@@ -86,15 +115,22 @@ async def scan(ioc: SimulatedIOC, directory: Path, frames: int) -> float:
     return wall_s
 
 
-def report_lateness(phase: str, late_s: list[float]) -> None:
-    """Print how late the event loop woke."""
+def lateness(late_s: list[float]) -> str:
+    """Return in words how late something woke."""
     late_ms = 1e3 * np.array(late_s or [0.0])
     woke_s = (1e-3 * late_ms + TICK_S).cumsum()
-    print(
-        f"loop late while {phase} by {np.median(late_ms):.2f} ms median, "
-        f"{np.percentile(late_ms, 99):.2f} ms 99 %, {late_ms.max():.2f} ms most, "
+    median, most = np.percentile(late_ms, (50, 99))
+    return (
+        f"{median:.2f} ms median, {most:.2f} ms 99 %, {late_ms.max():.2f} ms most, "
         f"after {woke_s[late_ms.argmax()]:.0f} s"
     )
+
+
+def report_lateness(phase: str, late_s: list[float], sleeper: Sleeper) -> None:
+    """Print how late the event loop woke, and how late the sleeper did."""
+    print(f"loop late while {phase} by {lateness(late_s)}")
+    print(f"  a process that only sleeps: {sleeper.wake()}")
+    late_ms = 1e3 * np.array(late_s or [0.0])
     edges_ms = [0, 1, 2, 5, 10, 20, 50, np.inf]
     for low, high, number in zip(
         edges_ms, edges_ms[1:], np.histogram(late_ms, edges_ms)[0], strict=False
@@ -111,21 +147,24 @@ async def benchmark(settings: SimulationSettings, directory: Path, frames: int) 
     cell.advance(1000.0, 2.2 * settings.cell.half_cycle_charge_c, True)
     memory.write(memory.text(cell, VirtualInstrument(cell, clock.now), clock.now()))
     late_s: list[float] = []
+    sleeper = Sleeper()
     ticker = asyncio.create_task(measure_lateness(late_s))
     began_s = time.perf_counter()
     world = World(settings, directory, clock, Memory(directory / "cell.json"))
     await world.begin()
     print(f"prepared in {time.perf_counter() - began_s:.1f} s", flush=True)
-    report_lateness("preparing", late_s)
-    late_s.clear()
+    report_lateness("preparing", late_s, sleeper)
     ioc = SimulatedIOC(world, "BENCH:")
     await ioc.begin()
+    sleeper = Sleeper()
+    await asyncio.sleep(2 * TICK_S)  # making the records was not drawing
+    late_s.clear()
     wall_s = await scan(ioc, directory, frames)
     ticker.cancel()
     size_mb = (directory / "scan_0000_00_projections.h5").stat().st_size / 1e6
     rate = (frames - 1) / wall_s
     print(f"{frames} frames, {rate:.1f} frames/s, {size_mb / wall_s:.0f} MB/s written")
-    report_lateness("drawing", late_s)
+    report_lateness("drawing", late_s, sleeper)
     world.close()
     for who, whom in (
         ("records", resource.RUSAGE_SELF),
