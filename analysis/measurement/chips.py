@@ -110,7 +110,7 @@ def find_chips(
     noise = 1.4826 * float(np.median(np.abs(missing[usable])))
     floor_px = max(FLOOR_UM / voxel_um, FLOOR_NOISES * noise)
     chip = usable & (missing > floor_px)
-    found = ndimage.label(chip)[0]  # pyright: ignore[reportIndexIssue]
+    found = ndimage.label(chip)[0]  # pyright: ignore[reportIndexIssue]  # scipy's stub
     labels = np.asarray(found, np.intp)
     labels = _joined_around(labels)
     areas = np.bincount(labels.ravel())[1:] * factor**2

@@ -158,6 +158,8 @@ class CrackCodes:
     Attributes
     ----------
     first_row : int
+    deficit : ndarray, float32, shape (row, y, x)
+        As it was coded, not smoothed; valid until the next run is asked for.
     codes : ndarray, uint8, shape (row, y, x)
         WEAK or STRONG, 0 where solid or as shallow as the surface is rough.
     shell : ndarray, uint8, shape (row, y, x)
@@ -167,6 +169,7 @@ class CrackCodes:
     """
 
     first_row: int
+    deficit: NDArray[np.float32]
     codes: NDArray[np.uint8]
     shell: NDArray[np.uint8]
     strong: int
@@ -185,4 +188,5 @@ def crack_codes(
             window.deficit, window.region, core.start, smoothing, threshold, growth,
             seed_bit, codes, shell,
         )  # fmt: skip
-        yield CrackCodes(window.first_row + core.start, codes, shell, strong)
+        first_row = window.first_row + core.start
+        yield CrackCodes(first_row, window.deficit[core], codes, shell, strong)

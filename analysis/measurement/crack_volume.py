@@ -184,7 +184,8 @@ class CrackVolume:
     deficit_px : float
         Sum of the deficit within 3 voxels of the mask, less the background.
     sd_px : float
-        Its uncertainty (one standard deviation): background, reach and noise.
+        Its uncertainty (one standard deviation): background, level, reach, noise,
+        smallest crack and surfaces.
     counted_px : float
         Number of voxels above the threshold.
     counted_range_px : tuple[float, float]
@@ -207,7 +208,10 @@ class CrackVolume:
 
 
 def crack_volume(
-    sums: CrackSums, level_residual_frac: float, smallest_px: float
+    sums: CrackSums,
+    level_residual_frac: float,
+    smallest_px: float,
+    surface_sd_px: float = 0.0,
 ) -> CrackVolume:
     """Return the crack volume and its uncertainty.
 
@@ -219,6 +223,8 @@ def crack_volume(
         Scatter of the grey level of the solid about its field.
     smallest_px : float
         Size of the smallest crack that counts: what may have been overlooked.
+    surface_sd_px : float
+        What the uncertainty of the body's surfaces comes to, where cracks open.
     """
     total = sums.total
     shell = total[SHELL_NUMBER]
@@ -238,6 +244,7 @@ def crack_volume(
         0.5 * (volumes[2] - volumes[0]),
         noise * np.sqrt(numbers[1]),
         smallest_px,
+        surface_sd_px,
     )
     lines = sums.table
     profile = lines[:, SUMS + 1] - background * lines[:, NUMBERS + 1]

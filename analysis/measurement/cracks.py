@@ -18,6 +18,7 @@ from analysis.measurement.crack_volume import (
 from analysis.measurement.crack_width import Widths, measure_widths
 from analysis.measurement.deficit import CLEAR, INSIDE, DeficitVolume
 from analysis.measurement.grey_levels import LevelField
+from analysis.measurement.mouths import FaceNotches
 from analysis.measurement.overview import slab_rows
 from analysis.measurement.result import CrackMeasurement
 from analysis.measurement.settings import MeasurementSettings
@@ -93,7 +94,11 @@ def measure_cracks(
         direct.add(first, masked, region)
         sampler.sample(first, region, masked)
     sums = CrackSums(deficit.rows[0], np.concatenate(tables))
-    crack = crack_volume(sums, levels.residual_frac, float(smallest))
+    shifted = None if shifts is None else shifts.finish()
+    crack = crack_volume(
+        sums, levels.residual_frac, float(smallest),
+        0.0 if shifted is None else shifted.sd_px,
+    )  # fmt: skip
     return CrackMeasurement(
         mask=mask,
         components=near.finish(),
@@ -104,7 +109,7 @@ def measure_cracks(
         noise_voxels=noise[1],
         low_voxels=strong if deficit.sharp else round(crack.counted_px),
         body_voxels=body.volume_px(),
-        shifts=None if shifts is None else shifts.finish(),
+        shifts=shifted,
     )
 
 
@@ -120,6 +125,7 @@ def _find_mask(
     mask = PackedMask.empty(deficit.rows, ny, nx)
     shell = PackedMask.empty(deficit.rows, ny, nx)
     labeller = Labeller((ny, nx))
+    notches = None if deficit.sharp else FaceNotches(deficit.body, deficit.deep_px)
     strong_voxels = 0
     for part in crack_codes(
         deficit, settings.crack_threshold_frac, settings.crack_growth_threshold_frac,
@@ -129,6 +135,8 @@ def _find_mask(
         shell.put(part.first_row, part.shell)
         labeller.add(part.first_row, part.codes)
         mask.put(part.first_row, part.codes)
+        if notches is not None:
+            notches.add(part.first_row, part.deficit)
         strong_voxels += part.strong
     found = labeller.finish()
     keep = found.strong & (found.voxels >= smallest)
@@ -142,18 +150,26 @@ def _find_mask(
         masked = mask.get(start, stop)
         labeller.add(start, masked, keep=keep_label)
         mask.put(start, masked)
-    if not deficit.sharp and keep.any():
-        _grow_into_shell(mask, shell, deficit.deep_px, step)
+    if notches is not None and keep.any():
+        _grow_into_shell(mask, shell, notches, deficit.deep_px, step)
     return mask, strong_voxels, (int(noise.sum()), int(found.voxels[noise].sum()))
 
 
 def _grow_into_shell(
-    mask: PackedMask, shell: PackedMask, deep_px: float, step: int
+    mask: PackedMask,
+    shell: PackedMask,
+    notches: FaceNotches,
+    deep_px: float,
+    step: int,
 ) -> None:
-    """Follow the cracks to the surface, and no farther along a rough one."""
+    """Follow the cracks to the surface, and no farther along a rough one.
+
+    A notch that goes on from there is no roughness.
+    """
     reach = min(6, math.ceil(deep_px) + 1)
     begin, end = mask.rows
     grown = PackedMask.empty(mask.rows, mask.bits.shape[1], mask.width)
+    seeds = np.zeros((2, mask.bits.shape[1], mask.width), np.bool_)
     for start in range(begin, end, step):
         stop = min(start + step, end)
         deep = mask.get(start - reach, stop + reach)
@@ -163,6 +179,18 @@ def _grow_into_shell(
         near = distance <= reach * reach
         shallow = shell.get(start, stop).view(np.bool_) & near
         grown.put(start, deep[core].view(np.bool_) | shallow)
+        if notches.near_a_face(start, stop):
+            at_anode = notches.side(start, stop - start)
+            seeds[0] |= (shallow & at_anode).any(axis=0)
+            seeds[1] |= (shallow & ~at_anode).any(axis=0)
+    anode, cathode = notches.grown(seeds)
+    for start in range(begin, end, step):
+        stop = min(start + step, end)
+        if notches.near_a_face(start, stop):
+            at_anode = notches.side(start, stop - start)
+            columns = np.where(at_anode, anode, cathode)
+            more = shell.get(start, stop).view(np.bool_) & columns
+            grown.put(start, grown.get(start, stop).view(np.bool_) | more)
     mask.bits = grown.bits
 
 

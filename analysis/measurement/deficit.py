@@ -222,6 +222,11 @@ class DeficitVolume:
         return self._body.edge_sigma_px == 0
 
     @property
+    def body(self) -> Body:
+        """The body that the deficit is told against."""
+        return self._body
+
+    @property
     def deep_px(self) -> float:
         """Depth below which a deficit starts a crack."""
         return 0.0 if self.sharp else 1.0 + 1.5 * self._body.edge_sigma_px

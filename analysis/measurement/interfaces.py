@@ -221,7 +221,8 @@ def _summed(voids: FaceVoids, within: NDArray[np.bool_]) -> Interface:
         EDGE_SD_PX * number_lost,
         lost_sd * number_seen * voids.floor_px,
     )
-    _, number = ndimage.label(lost)  # pyright: ignore[reportGeneralTypeIssues]
+    labelled = ndimage.label(lost)
+    number = labelled[1]  # pyright: ignore[reportIndexIssue]  # scipy's stub
     thickness = volume / number_lost if number_lost else None
     thickest = float(np.quantile(height[lost], 0.95)) if number_lost else None
     return Interface(

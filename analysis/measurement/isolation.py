@@ -39,7 +39,8 @@ def find_solid(
     high = np.asarray(ndimage.binary_opening(high, iterations=1), np.bool_)
     radius = max(1, round(CLOSING_UM / (overview.factor * voxel_um)))
     closed = _box_closing(high, radius)
-    labels = np.asarray(ndimage.label(closed)[0])  # pyright: ignore[reportIndexIssue]
+    found = ndimage.label(closed)[0]  # pyright: ignore[reportIndexIssue]  # scipy's stub
+    labels = np.asarray(found)
     if not labels.any():
         raise MeasurementError(
             "no pellet found: nothing solid in the volume; check beam and alignment"
@@ -72,7 +73,8 @@ def find_shards(overview: Overview, levels: Levels, body: Body) -> Shards:
     solid = (overview.coarse > levels.threshold) & within
     for index, height in enumerate(z):
         solid[index] &= (height < top - apart) | (height > bottom + apart)
-    labels = np.asarray(ndimage.label(solid)[0])  # pyright: ignore[reportIndexIssue]
+    found = ndimage.label(solid)[0]  # pyright: ignore[reportIndexIssue]  # scipy's stub
+    labels = np.asarray(found)
     sizes = np.bincount(labels.ravel())[1:] * factor**3
     sizes = sizes[sizes >= SMALLEST_SHARD_PX]
     return Shards(len(sizes), float(sizes.sum()))

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-METHOD_VERSION = "2"
+METHOD_VERSION = "3"
 """Written in every row; raised whenever a figure would come out differently."""
 
 

@@ -7,8 +7,8 @@ from scipy import ndimage
 from analysis.errors import MeasurementError
 
 TUKEY = 4.685  # 95 % efficient for normal errors
-ROUGH_SPREADS = 5.0
-SMOOTH_PX = 0.3
+ROUGH_SPREADS = 4.0
+SMOOTH_PX = 0.1
 """What is no deeper than this is shape even of the smoothest face."""
 PLANE = [0, 1, 4]
 """The terms 1, v and u of a low-order surface that is not periodic."""
@@ -93,7 +93,9 @@ def face_surface(
         usable = known & (np.abs(residual) < max(8 * spread, 4.0))
         detail = _smoothed_median(np.where(usable, residual, 0.0), usable, length)
         if length == window:
-            detail[inward * detail > max(ROUGH_SPREADS * spread, SMOOTH_PX)] = 0.0
+            inner = inward * detail
+            rough = ROUGH_SPREADS * _spread_of_negative(inner[known])
+            detail[inner > max(rough, SMOOTH_PX)] = 0.0
         surface = surface + detail
     return surface
 

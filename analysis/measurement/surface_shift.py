@@ -17,6 +17,9 @@ from analysis.measurement.deficit import chord
 from analysis.measurement.grey_levels import LevelField
 
 SHIFT_PX = 1.0
+SURFACE_SD_PX = 0.1
+"""How far off a smooth surface is beside the mouth of a crack, on phantoms."""
+
 REACH_SQUARED = 9
 """Squared distance from the mask, in voxels, within which its deficit is summed."""
 
@@ -95,6 +98,13 @@ class SurfaceShifts:
     faces_out_px: float
     rim_in_px: float
     rim_out_px: float
+
+    @property
+    def sd_px(self) -> float:
+        """What surfaces that are off where cracks open change, as one deviation."""
+        faces = 0.5 * abs(self.faces_out_px - self.faces_in_px)
+        rim = 0.5 * abs(self.rim_out_px - self.rim_in_px)
+        return SURFACE_SD_PX * math.hypot(faces, rim)
 
 
 class SurfaceShiftSums:

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, stats
 
-MIN_TOMOGRAMS = {"logarithmic": 3, "exponential": 5}
-
 Law = Literal["logarithmic", "exponential"]
+
+MIN_TOMOGRAMS: dict[Law, int] = {"logarithmic": 3, "exponential": 5}
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def fit_growth(
     fits = []
     for law, least in MIN_TOMOGRAMS.items():
         if len(np.unique(n)) >= least:
-            fit = _fit(law, n, volumes, sd)  # pyright: ignore[reportArgumentType]
+            fit = _fit(law, n, volumes, sd)
             if fit is not None:
                 fits.append(fit)
     return tuple(sorted(fits, key=lambda fit: fit.aic))

@@ -222,7 +222,7 @@ def test_grey_values_of_an_independent_reconstruction(shared_data):
 
 
 def test_the_engine_is_an_independent_nufft(oracle):
-    ducc0 = pytest.importorskip("ducc0")
+    ducc0 = pytest.importorskip("ducc0", reason="ducc0 is not installed")
     angles, width, axis_px = np.arange(300) * 0.6, 256, 131.3
     sinogram = oracle.phantom_sinogram(width, angles, axis_px)
     padded = 2048

@@ -71,7 +71,7 @@ def test_a_rough_face_with_shards_above_it_is_no_crack():
     assert row["crack_volume_um3"] == pytest.approx(truth_um3, rel=0.02)
 
 
-@pytest.mark.parametrize("angle_deg", [12.0, 20.0])
+@pytest.mark.parametrize("angle_deg", [10.0, 20.0])
 def test_a_sheet_that_leaves_through_a_face_at_a_small_angle(angle_deg):
     angle = np.radians(angle_deg)
     normal = (np.cos(angle), np.sin(angle), 0.0)
@@ -81,8 +81,9 @@ def test_a_sheet_that_leaves_through_a_face_at_a_small_angle(angle_deg):
 
     row = measure(phantom).row()
     truth_um3 = phantom.truth["crack_px"] * VOXEL_UM**3
-    # The last voxels below the face are part surface, part crack.
-    assert row["crack_volume_um3"] == pytest.approx(truth_um3, rel=0.03)
+    error_um3 = abs(row["crack_volume_um3"] - truth_um3)
+    assert error_um3 < 0.02 * truth_um3
+    assert error_um3 < 2 * row["crack_volume_sd_um3"]
     assert row["pellet_thickness_um"] / VOXEL_UM == pytest.approx(36.3, abs=0.2)
 
 
