@@ -17,7 +17,7 @@ from ophyd.status import DeviceStatus, MoveStatus
 from ophyd.utils.errors import LimitError
 
 from .errors import MoveError
-from .waiting import SignalStatus
+from .waiting import AWAY_S, SignalStatus
 
 MOVE_MARGIN_S = 20.0
 MOVE_MARGIN_FRAC = 0.2
@@ -214,6 +214,7 @@ class Axis(EpicsMotor):
             lambda done: done == 1,
             timeout_s=STOP_TIMEOUT_S,
             what="the motor to stand",
+            away_s=AWAY_S,
         )
 
 

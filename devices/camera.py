@@ -26,7 +26,7 @@ from ophyd.status import StatusBase as Status
 
 from .errors import DeviceError, WriterError
 from .frames import FramesStatus
-from .waiting import SignalStatus, in_thread, write_settings
+from .waiting import AWAY_S, SignalStatus, gone, in_thread, write_settings
 
 SET_TIMEOUT_S = 10.0
 OPEN_TIMEOUT_S = 20.0
@@ -345,10 +345,15 @@ class Camera(Device):
 
     def stop(self, *, success: bool = False) -> None:
         """Stop the camera and close the file; returns at once, reads nothing."""
-        self.cam.acquire.put(0, wait=False)
-        self.hdf.capture.put(0, wait=False)
-        if self._frames is not None:
-            self._frames.stopped()
+        # Each is tried though the one before is gone, and no wait outlasts a stop.
+        try:
+            self.cam.acquire.put(0, wait=False)
+        finally:
+            try:
+                self.hdf.capture.put(0, wait=False)
+            finally:
+                if self._frames is not None:
+                    self._frames.stopped()
 
     # --- what was written ---------------------------------------------------------
 
@@ -446,7 +451,8 @@ def _wait_for(
 
     signal.subscribe(changed, run=True)
     try:
-        deadline_s = time.monotonic() + timeout_s
+        connected_s = time.monotonic()
+        deadline_s = connected_s + timeout_s
         while not reached.wait(REREAD_S):
             # An update may be lost on its way: ask the IOC itself.
             try:
@@ -455,10 +461,15 @@ def _wait_for(
                 present = f"nothing ({failed})"
             if present == wanted:
                 return True
+            now_s = time.monotonic()
+            if signal.connected:
+                connected_s = now_s
+            elif now_s - connected_s >= AWAY_S:
+                raise gone(signal.root.name, signal, what)
             error = give_up() if give_up is not None else ""
             if error:
                 raise WriterError(f"waited for {what}: the writer says '{error}'")
-            if time.monotonic() >= deadline_s:
+            if now_s >= deadline_s:
                 raise DeviceError(
                     f"waited {timeout_s:g} s for {what}; {signal.pvname} reads"
                     f" {present}: check the IOC"

@@ -182,9 +182,12 @@ class PositionCompare(Device):
         """Disarm at once; no further triggers."""
         # First, so that what a kickoff has begun does not arm again.
         self._series = None
-        self.put_armed(False)
-        if self._capture is not None:
-            self._capture.stopped()
+        try:
+            self.put_armed(False)
+        finally:
+            # also where its IOC is gone: no wait outlasts a stop
+            if self._capture is not None:
+                self._capture.stopped()
 
     def angles_deg(self) -> NDArray[np.float64]:
         """Return the angles latched so far, one for each trigger (deg)."""

@@ -7,7 +7,7 @@ from typing import Any
 from ophyd import Component as Cpt
 from ophyd import Device, EpicsSignal, EpicsSignalRO
 
-from .waiting import SignalStatus
+from .waiting import AWAY_S, SignalStatus
 
 SHUTTER_TIMEOUT_S = 15.0
 RESULTS = {"Open": "Open", "Close": "Closed"}
@@ -43,6 +43,7 @@ class Shutter(Device):
             lambda state: state == wanted,
             timeout_s=timeout_s,
             what=f"the state {wanted}",
+            away_s=AWAY_S,
             refused=None if faulty else lambda state: state == "Fault",
         )
 

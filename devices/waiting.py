@@ -15,6 +15,8 @@ from .errors import DeviceError
 
 REREAD_S = 1.0
 SET_TIMEOUT_S = 10.0
+# An IOC that is away for longer is not waited for where nothing can go on without it.
+AWAY_S = 10.0
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +40,8 @@ class SignalStatus(DeviceStatus):
         Tells whether a value means that it will never come.
     run : bool
         Whether the present value counts; else only changes that are monitored.
+    away_s : float, optional
+        How long the signal may be disconnected; until the end when left out.
     """
 
     def __init__(
@@ -50,6 +54,7 @@ class SignalStatus(DeviceStatus):
         what: str,
         refused: Callable[[Any], bool] | None = None,
         run: bool = True,
+        away_s: float | None = None,
     ) -> None:
         super().__init__(device, call_stop_on_failure=False)
         self._signal = signal
@@ -57,6 +62,7 @@ class SignalStatus(DeviceStatus):
         self._what = what
         self._timeout_s = timeout_s
         self._refused = refused
+        self._away_s = away_s
         self._ending = threading.Lock()
         self._over = False
         self._seen: Any = "nothing"
@@ -91,7 +97,8 @@ class SignalStatus(DeviceStatus):
 
     def _reread(self, run: bool) -> None:
         """Ask the IOC itself now and then: an update may be lost on its way."""
-        deadline_s = time.monotonic() + self._timeout_s
+        connected_s = time.monotonic()
+        deadline_s = connected_s + self._timeout_s
         while not self._ended.wait(
             max(min(REREAD_S, deadline_s - time.monotonic()), 0.01)
         ):
@@ -100,6 +107,11 @@ class SignalStatus(DeviceStatus):
                     self._changed(self._signal.get(use_monitor=False))
                 except Exception as error:  # noqa: BLE001 - the deadline decides
                     logger.warning("%s: %s", self.device.name, error)
+            now_s = time.monotonic()
+            if self._signal.connected:
+                connected_s = now_s
+            elif self._away_s is not None and now_s - connected_s >= self._away_s:
+                self._end(gone(self.device.name, self._signal, self._what))
             if time.monotonic() >= deadline_s:
                 self._too_late()
 
@@ -128,6 +140,14 @@ class SignalStatus(DeviceStatus):
         self._ended.set()
         self._signal.clear_sub(self._changed)
         super()._settled()
+
+
+def gone(name: str, signal: Any, what: str) -> DeviceError:
+    """Return the error of a wait whose signal is disconnected."""
+    return DeviceError(
+        f"{name}: {signal.pvname} went away while it was waited for {what}: its IOC or"
+        " the network stopped; bring it back and look at the device"
+    )
 
 
 def in_thread(device: Device, work: Callable[[], None], timeout_s: float) -> Any:

@@ -117,6 +117,26 @@ def test_a_series_ends_though_its_camera_cannot_be_stopped(
             camera.complete().wait(30)
 
 
+def test_a_stop_that_is_lost_in_part_still_closes_the_file(
+    camera, tmp_path, monkeypatch
+):
+    def silent(*_args, **_kwargs):
+        raise TimeoutError("not connected")
+
+    told = []
+    wanted = series(tmp_path / "f.h5", 2, trigger="Ext Only", duration_s=60.0)
+    camera.prepare(wanted).wait(30)
+    camera.kickoff().wait(30)
+    with monkeypatch.context() as patch:
+        patch.setattr(camera.cam.acquire, "put", silent)
+        patch.setattr(camera.hdf.capture, "put", lambda value, **_: told.append(value))
+        with pytest.raises(TimeoutError):
+            camera.stop()
+    assert told == [0]
+    with pytest.raises(FramesLostError, match="stopped after 0 of 2"):
+        camera.complete().wait(30)
+
+
 def test_stop_leaves_an_idle_camera_and_a_closed_readable_file(camera, tmp_path):
     path = tmp_path / "frames.h5"
     camera.prepare(series(path, number=2000, duration_s=100.0)).wait(30)

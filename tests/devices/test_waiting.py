@@ -5,6 +5,7 @@ import logging
 import pytest
 from ophyd import Device, Signal
 
+from devices import camera
 from devices.errors import DeviceError
 from devices.waiting import SignalStatus, in_thread
 
@@ -19,6 +20,11 @@ class Readback(Signal):
         self.pvname = "X:RBV"
         self.of_ioc = value
         self.asked = 0
+        self.here = True
+
+    @property
+    def connected(self):
+        return self.here
 
     def get(self, *, use_monitor=True, **kwargs):
         if use_monitor:
@@ -59,6 +65,33 @@ def test_a_value_that_no_update_brings_is_asked_for(readback):
     readback.of_ioc = 1
     status.wait(LONG_S)
     assert readback.asked
+
+
+def test_an_ioc_that_is_gone_ends_a_wait_that_needs_it(readback):
+    readback.of_ioc = TimeoutError("no answer")
+    status = waiting(readback, away_s=0.03)
+    readback.here = False
+    with pytest.raises(DeviceError, match="device: X:RBV went away while .* happen"):
+        status.wait(LONG_S)
+
+
+def test_a_camera_that_is_gone_ends_the_wait_for_its_file(readback, monkeypatch):
+    monkeypatch.setattr(camera, "REREAD_S", 0.005)
+    monkeypatch.setattr(camera, "AWAY_S", 0.03)
+    readback.of_ioc = TimeoutError("no answer")
+    readback.here = False
+    with pytest.raises(DeviceError, match="readback: X:RBV went away"):
+        camera._wait_for(readback, 1, LONG_S, "the file to close")
+
+
+def test_an_ioc_that_comes_back_in_time_ends_nothing(readback):
+    readback.of_ioc = TimeoutError("no answer")
+    readback.here = False
+    status = waiting(readback, away_s=LONG_S)
+    while readback.asked < 2:
+        pass
+    readback.here, readback.of_ioc = True, 1
+    status.wait(LONG_S)
 
 
 def test_an_ioc_that_does_not_answer_for_a_while_ends_nothing(readback, caplog):
