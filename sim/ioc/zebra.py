@@ -136,7 +136,7 @@ class ZebraIOC(PVGroup):
         self._posted = 0
         await self.number_captured.write(0)
         await self.number_downloaded.write(0)
-        await self.armed.write(1)
+        await self.armed.write(1, timestamp=self._compare.armed_s)
         self._world.schedule_changed()
         return 0
 
