@@ -213,7 +213,7 @@ class CellShaper:
         part = _filled_part(cracks.rank_um, shape.fill_um, lattice.pitch_um)
         filled = cracks.cover * part
         shards = None
-        x, y, deep_um, a, b, half_um = shape.interfaces.shards.T
+        _, _, deep_um, _, _, half_um = shape.interfaces.shards.T
         first_um, last_um = lattice.depth_um[[0, -1]]
         room_um = half_um + lattice.pitch_um
         if np.any((deep_um + room_um >= first_um) & (deep_um - room_um <= last_um)):
