@@ -11,11 +11,13 @@ import epics
 
 
 def tell(pvname: str = "", char_value: str = "", **_rest: object) -> None:
-    print(f"{time.time():.4f}\t{pvname}\t{char_value}", flush=True)
+    # In one piece: `print` writes the end of a line apart, and PVs have threads.
+    sys.stdout.write(f"{time.time():.4f}\t{pvname}\t{char_value}\n")
+    sys.stdout.flush()
 
 
 pvs = [epics.PV(name, callback=tell, auto_monitor=True) for name in sys.argv[1:]]
 for pv in pvs:
     pv.wait_for_connection(10)
-print(f"{time.time():.4f}\tready\t", flush=True)
+tell("ready")
 sys.stdin.read()
