@@ -250,6 +250,21 @@ def test_a_start_that_is_not_answered_opens_the_relay_and_ends(
     assert potentiostat.relay_readback.get(use_monitor=False) == "Open"
 
 
+def test_a_start_that_is_never_answered_is_given_up_by_the_watchdog(
+    potentiostat: Any, armed: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("devices.potentiostat_watch.CONFIRM_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(potentiostat, "_conclude", lambda _watch: None)
+    value = armed(duration_s=36000.0, heartbeat_timeout_s=1.0)
+    potentiostat.prepare(value).wait(TIMEOUT_S)
+    late(potentiostat, potentiostat.last_step_id, monkeypatch)
+    with pytest.raises(DeviceError, match="no answer to the start of step"):
+        potentiostat.kickoff().wait(TIMEOUT_S)
+    potentiostat.complete().wait(TIMEOUT_S)
+    assert not potentiostat.step_outcome.confirmed
+    assert potentiostat.relay_readback.get(use_monitor=False) == "Open"
+
+
 def test_a_step_that_did_not_start_ends_and_leaves_room_for_the_next(
     potentiostat: Any, armed: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -162,6 +162,19 @@ def test_a_shorted_cell_has_no_resistance_and_says_why(rest_v: float) -> None:
     assert missing.startswith("no steady voltage as the relay opened: hard_short")
 
 
+def test_a_short_that_is_only_noted_leaves_no_resistance_either() -> None:
+    bench = Bench(guard=GuardSettings(hard_short="warn"))
+    bench.feed(range(5, 100))
+    bench.feed(range(100, 110), voltage_v=0.002 * 0.4)
+    bench.watch.finished("Done", "Elapsed", CURRENT_MA * 0.01, 10.0)
+    bench.watch.samples(block(range(110, 120), 0.0, 0.0, relay=0.0))
+    outcome = bench.watch.outcome
+    assert outcome is not None
+    assert outcome.acted_on is None
+    assert outcome.interrupt_resistance_ohm == 0.0
+    assert "hard_short" in outcome.interrupt_resistance_missing
+
+
 def test_a_soft_short_may_ask_for_a_tomogram() -> None:
     bench = Bench(guard=GuardSettings(soft_short="tomogram"))
     bench.feed(range(5, 205))
