@@ -6,6 +6,7 @@ reader, or a power cut, finds either the old table or the new one, whole.
 
 import csv
 import os
+import sys
 from collections.abc import Iterable, Mapping
 from io import StringIO
 from pathlib import Path
@@ -49,6 +50,8 @@ class ResultsTable:
 
     def add(self, row: Row) -> None:
         """Write the table with this row in it."""
+        # Each message of the worker brings the columns' names anew; one copy will do.
+        row = {sys.intern(name): value for name, value in row.items()}
         number = str(row["scan_number"])
         kept = [other for other in self.rows if str(other["scan_number"]) != number]
         rows = sorted([*kept, row], key=lambda other: int(other["scan_number"] or 0))
