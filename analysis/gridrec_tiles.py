@@ -114,10 +114,11 @@ def _cut_runs(step_x, step_y, padded, grid_size, start, angle, first, length):
         tile = -1
         begun = 0
         number = 0
-        for k in range(-last_k, last_k + 1):
+        # One step past the last sample, where no tile is, ends the last run.
+        for k in range(-last_k, last_k + 2):
             row = int(np.ceil(k * step_y[a] + grid_size / 2 - KERNEL / 2)) % grid_size
             col = int(np.ceil(k * step_x[a] + grid_size / 2 - KERNEL / 2)) % grid_size
-            here = (row // TILE) * tiles + col // TILE
+            here = (row // TILE) * tiles + col // TILE if k <= last_k else -1
             # Memory wraps at frequency 0, so a run ends there.
             if here != tile or k == 0:
                 if tile >= 0:
@@ -130,12 +131,6 @@ def _cut_runs(step_x, step_y, padded, grid_size, start, angle, first, length):
                 begun = k
                 number = 0
             number += 1
-        if tile >= 0:
-            if write:
-                angle[place[tile]] = a
-                first[place[tile]] = begun
-                length[place[tile]] = number
-            place[tile] += 1
     return place
 
 

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 
 from analysis.measurement.lithium import lithium_volume_um3
-from orchestrator.heap import hand_back
 from orchestrator.layout import Layout
 from orchestrator.nxtomo_file import (
     IMAGE_KEYS,
@@ -146,8 +145,6 @@ class Archive:
                 _log.exception("a %s document could not be archived", name)
                 self._on_fault(f"the file of {self._current} was not written: {error}")
                 self._run = None
-            if name == "stop":
-                hand_back()  # a week has hundreds of runs
 
     def _take(self, name: str, document: Mapping[str, Any]) -> None:
         if name == "start":

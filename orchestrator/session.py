@@ -33,6 +33,7 @@ from orchestrator.config import Experiment
 from orchestrator.connection import ConnectionWatch
 from orchestrator.errors import InsituError, RefusedError
 from orchestrator.hands import OperatorHands
+from orchestrator.heap import hand_back
 from orchestrator.history import History, Rest, read_history, what_is_left
 from orchestrator.journal import Journal
 from orchestrator.layout import Layout, scan_id
@@ -370,6 +371,8 @@ class Session:
         engine.subscribe(self.archive)
         engine.subscribe(self.rulebook.document)
         engine.subscribe(self.state.document)
+        # A week has hundreds of runs.
+        engine.subscribe(lambda _name, _document: hand_back(), "stop")
         plan = experiment_plan(
             beamline,
             self.experiment.scan,
@@ -496,6 +499,7 @@ class Session:
             "gross_charge_c": start["gross_charge_c"],
             "net_charge_c": start["net_charge_c"],
             "interrupt_resistance_ohm": start.get("interrupt_resistance_ohm"),
+            "interrupt_resistance_missing": start.get("interrupt_resistance_missing"),
         }
         return scan_started(start, self.layout)
 

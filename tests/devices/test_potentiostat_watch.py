@@ -221,10 +221,12 @@ def test_an_instrument_that_does_not_end_is_stopped(
     assert fault in bench.outcome.fault
 
 
-def test_a_guard_that_fails_opens_the_relay() -> None:
+def test_a_guard_that_fails_opens_the_relay(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     bench = Bench()
     bench.feed(range(5, 100))
-    bench.watch._rules.feed = None  # type: ignore[method-assign, assignment] - broken
+    monkeypatch.setattr(bench.watch._rules, "feed", None)
     bench.feed(range(100, 101))
     assert bench.opened > 0
     bench.watch.finished("Done", "Relay", 0.0, 0.0)

@@ -178,6 +178,12 @@ def test_every_tomogram_is_measured_before_the_next_ends(measured_s, scan_ends_s
         assert measured_s[scan] < scan_ends_s[following]
 
 
+def test_a_shorted_cell_has_a_reason_in_place_of_a_resistance(rows):
+    assert all(row["interrupt_resistance_ohm"] > 0 for row in rows[1:-1])
+    assert rows[-1]["interrupt_resistance_ohm"] is None
+    assert "hard_short" in rows[-1]["interrupt_resistance_missing"]
+
+
 def test_lithium_and_filling_follow_from_the_measured_charge(rows):
     for row in rows:
         lithium = row["gross_charge_c"] * 6.94 / (96485.33 * 0.534) * 1e12
